@@ -1,0 +1,57 @@
+import { randomUUID } from 'node:crypto'
+import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
+import fastify, { type FastifyInstance, LogController } from 'fastify'
+import type { Config } from './config.ts'
+import { logRequests, loggerOptions } from './log.ts'
+import bodies from './plugins/bodies.ts'
+import core from './plugins/core.ts'
+import db from './plugins/db.ts'
+import errors from './plugins/errors.ts'
+import headers from './plugins/headers.ts'
+import health from './plugins/health.ts'
+import jwt from './plugins/jwt.ts'
+import metrics from './plugins/metrics.ts'
+import openapi from './plugins/openapi.ts'
+import rateLimit from './plugins/rate-limit.ts'
+import { refuseConnection } from './plugins/refuse-connection.ts'
+import routes from './routes/index.ts'
+
+/** A config whose database and key are known, wherever they came from. */
+export type AppConfig = Config & { readonly databaseUrl: string; readonly secretKey: string }
+
+/** Builds the service, ready to listen; throws when the database or a setting cannot be used. */
+export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
+  const app = fastify({
+    logger: loggerOptions(config),
+    // One line per request instead of two; see log.ts.
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => randomUUID(),
+    trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
+    bodyLimit: 65_536,
+    requestTimeout: 10_000,
+    handlerTimeout: 15_000,
+    http: { connectionsCheckingInterval: 2000 },
+    return503OnClosing: false,
+    routerOptions: { ignoreTrailingSlash: true },
+    clientErrorHandler: refuseConnection,
+  })
+  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  const issuer = config.publicUrl ?? `http://localhost:${config.port}`
+
+  app.addHook('onResponse', logRequests)
+  await app.register(errors)
+  await app.register(metrics, config)
+  await app.register(headers, config)
+  await app.register(rateLimit, config)
+  await app.register(bodies)
+  await app.register(openapi, { ...config, issuer })
+  await app.register(db, config)
+  await app.register(jwt, { ...config, issuer })
+  await app.register(core, config)
+  await app.register(health)
+  await app.register(routes, { contracts: config.contracts, secureCookies: config.production })
+
+  for (const warning of config.warnings) app.log.warn(warning)
+  await app.ready()
+  return app
+}

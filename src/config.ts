@@ -1,0 +1,242 @@
+import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { type Static, type TSchema, Type } from 'typebox'
+import { Value } from 'typebox/value'
+import { publishedSecrets } from '#src/published-secrets.ts'
+
+const oneOf = <const T extends string>(values: readonly T[], byDefault: T) =>
+  Type.Unsafe<T>({ type: 'string', enum: values, default: byDefault })
+const whole = (minimum: number, maximum: number, byDefault: number) =>
+  Type.Integer({ minimum, maximum, default: byDefault })
+const optional = (pattern?: string) => Type.Optional(Type.String(pattern === undefined ? {} : { pattern }))
+const switchedOn = oneOf(['on', 'off'], 'on')
+
+/** Every environment variable that the service reads. */
+export const Environment = Type.Object({
+  ENVIRONMENT: oneOf(['development', 'production'], 'development'),
+  DEBUG: Type.Boolean({ default: false }),
+  HOST: Type.String({ default: '127.0.0.1' }),
+  PORT: whole(0, 65_535, 8000),
+  PUBLIC_URL: optional('^https?://[^\\s?#]*[^\\s?#/]$'),
+  CONTRACTS: Type.String({ default: 'kanban' }),
+  DATA_DIR: Type.String({ default: '.data' }),
+  DATABASE_URL: optional('^postgres(ql)?://'),
+  DB_HOST: optional(),
+  DB_PORT: whole(1, 65_535, 5432),
+  DB_USER: optional(),
+  DB_PASSWORD: optional(),
+  DB_NAME: optional(),
+  DATABASE_POOL_SIZE: whole(1, 200, 10),
+  DATABASE_MIGRATE: switchedOn,
+  SECRET_KEY: optional(),
+  SECRET_KEY_PREVIOUS: optional(),
+  ALGORITHM: oneOf(['HS256'], 'HS256'),
+  JWT_AUDIENCE: Type.String({ default: 'latchkey' }),
+  ACCESS_TOKEN_EXPIRE_MINUTES: whole(1, 1440, 30),
+  REFRESH_TOKEN_EXPIRE_DAYS: whole(1, 365, 7),
+  SESSION_EXPIRE_DAYS: whole(1, 365, 30),
+  REFRESH_GRACE_SECONDS: whole(0, 60, 10),
+  ARGON2_MEMORY_KIB: whole(19_456, 1_048_576, 19_456),
+  ARGON2_TIME_COST: whole(2, 20, 2),
+  RATE_LIMITS: switchedOn,
+  REDIS_URL: optional('^rediss?://'),
+  TRUSTED_PROXIES: optional(),
+  CORS_ORIGINS: optional('^https?://[^/\\s,*]+(,https?://[^/\\s,*]+)*$'),
+  HSTS: Type.Optional(Type.Unsafe<'on' | 'off'>({ type: 'string', enum: ['on', 'off'] })),
+  DOCS: switchedOn,
+  METRICS: switchedOn,
+  METRICS_TOKEN: optional('^[A-Za-z0-9._~+/=-]{16,}$'),
+  RETENTION_DAYS: whole(1, 3650, 7),
+  AUDIT_RETENTION_DAYS: whole(1, 3650, 365),
+  SWEEP: switchedOn,
+  LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'),
+})
+
+/** Variables that may hold a secret can also be read from the file that `<NAME>_FILE` names. */
+export const secretNames = [
+  'SECRET_KEY',
+  'SECRET_KEY_PREVIOUS',
+  'DATABASE_URL',
+  'DB_PASSWORD',
+  'REDIS_URL',
+  'METRICS_TOKEN',
+] as const
+
+type Settings = Static<typeof Environment>
+type Variables = Record<string, string | undefined>
+
+export interface Config {
+  readonly production: boolean
+  readonly host: string
+  readonly port: number
+  readonly publicUrl: string | undefined
+  readonly contracts: string
+  readonly dataDir: string
+  /** `undefined`: the embedded Postgres in `dataDir`. */
+  readonly databaseUrl: string | undefined
+  readonly databasePoolSize: number
+  readonly databaseMigrate: boolean
+  /** `undefined`: the key that is made and kept in `dataDir`. */
+  readonly secretKey: string | undefined
+  readonly secretKeyPrevious: string | undefined
+  readonly algorithm: Settings['ALGORITHM']
+  readonly jwtAudience: string
+  readonly accessTokenSeconds: number
+  readonly refreshTokenSeconds: number
+  readonly sessionSeconds: number
+  readonly refreshGraceSeconds: number
+  readonly argon2: { readonly memoryCost: number; readonly timeCost: number }
+  readonly rateLimits: boolean
+  readonly redisUrl: string | undefined
+  readonly trustedProxies: readonly string[]
+  readonly corsOrigins: readonly string[]
+  readonly hsts: boolean
+  readonly docs: boolean
+  readonly metrics: boolean
+  readonly metricsToken: string | undefined
+  readonly retentionDays: number
+  readonly auditRetentionDays: number
+  readonly sweep: boolean
+  readonly logLevel: Settings['LOG_LEVEL']
+  /** Settings that are allowed and yet deserve a word in the log. */
+  readonly warnings: readonly string[]
+}
+
+export class ConfigError extends Error {
+  constructor(faults: readonly string[]) {
+    super(`The settings cannot be used:\n${faults.map((fault) => `  ${fault}`).join('\n')}`)
+  }
+}
+
+/** Reads the environment into a frozen `Config`; throws one `ConfigError` that lists every fault and echoes no value. */
+export function readConfig(variables: Variables): Config {
+  const faults: string[] = []
+  const warnings: string[] = []
+  const settings = settingsOf(fromFiles(variables, faults), faults)
+  if (settings === undefined) throw new ConfigError(faults)
+
+  const production = settings.ENVIRONMENT === 'production'
+  const databaseUrl = settings.DATABASE_URL ?? databaseUrlOf(settings)
+  const trustedProxies = listOf(settings.TRUSTED_PROXIES)
+
+  if (production && databaseUrl === undefined)
+    faults.push('DATABASE_URL: is required in production; the embedded Postgres is for development')
+  if (databaseUrl !== undefined && settings.SECRET_KEY === undefined)
+    faults.push('SECRET_KEY: is required with a database of your own; for example the output of `openssl rand -hex 32`')
+  if (production && settings.PUBLIC_URL === undefined)
+    faults.push('PUBLIC_URL: is required in production; it is the issuer of every token')
+  for (const name of ['SECRET_KEY', 'SECRET_KEY_PREVIOUS'] as const) {
+    const weakness = weaknessOf(settings[name])
+    if (weakness !== undefined) (production ? faults : warnings).push(`${name}: ${weakness}`)
+  }
+  if (!trustedProxies.every(isCidr))
+    faults.push('TRUSTED_PROXIES: must be a comma-separated list of addresses in CIDR notation, such as 10.0.0.0/8')
+  if (settings.RATE_LIMITS === 'off') warnings.push('RATE_LIMITS: are off; passwords can be guessed without a limit')
+  if (faults.length > 0) throw new ConfigError(faults)
+
+  return Object.freeze<Config>({
+    production,
+    host: settings.HOST,
+    port: settings.PORT,
+    publicUrl: settings.PUBLIC_URL,
+    contracts: settings.CONTRACTS,
+    dataDir: settings.DATA_DIR,
+    databaseUrl,
+    databasePoolSize: settings.DATABASE_POOL_SIZE,
+    databaseMigrate: settings.DATABASE_MIGRATE === 'on',
+    secretKey: settings.SECRET_KEY,
+    secretKeyPrevious: settings.SECRET_KEY_PREVIOUS,
+    algorithm: settings.ALGORITHM,
+    jwtAudience: settings.JWT_AUDIENCE,
+    accessTokenSeconds: settings.ACCESS_TOKEN_EXPIRE_MINUTES * 60,
+    refreshTokenSeconds: settings.REFRESH_TOKEN_EXPIRE_DAYS * 86_400,
+    sessionSeconds: settings.SESSION_EXPIRE_DAYS * 86_400,
+    refreshGraceSeconds: settings.REFRESH_GRACE_SECONDS,
+    argon2: { memoryCost: settings.ARGON2_MEMORY_KIB, timeCost: settings.ARGON2_TIME_COST },
+    rateLimits: settings.RATE_LIMITS === 'on',
+    redisUrl: settings.REDIS_URL,
+    trustedProxies,
+    corsOrigins: listOf(settings.CORS_ORIGINS),
+    hsts: settings.HSTS === undefined ? production : settings.HSTS === 'on',
+    docs: settings.DOCS === 'on',
+    metrics: settings.METRICS === 'on',
+    metricsToken: settings.METRICS_TOKEN,
+    retentionDays: settings.RETENTION_DAYS,
+    auditRetentionDays: settings.AUDIT_RETENTION_DAYS,
+    sweep: settings.SWEEP === 'on',
+    logLevel: settings.DEBUG ? 'debug' : settings.LOG_LEVEL,
+    warnings,
+  })
+}
+
+function fromFiles(variables: Variables, faults: string[]): Variables {
+  const result: Variables = { ...variables, SECRET_KEY: variables['SECRET_KEY'] || variables['JWT_SECRET'] }
+  for (const name of secretNames) {
+    const file = variables[`${name}_FILE`]
+    if (!file) continue
+    if (result[name]) faults.push(`${name}: is given twice, as itself and as ${name}_FILE`)
+    try {
+      result[name] = readFileSync(file, 'utf8').trimEnd()
+    } catch {
+      faults.push(`${name}_FILE: the file cannot be read`)
+    }
+  }
+  return result
+}
+
+function settingsOf(variables: Variables, faults: string[]): Settings | undefined {
+  const settings: Record<string, unknown> = {}
+  for (const [name, schema] of Object.entries<TSchema>(Environment.properties)) {
+    const text = variables[name]
+    const value = text ? read(schema, text) : Reflect.get(schema, 'default')
+    if (value !== undefined) settings[name] = value
+    if (text && !Value.Check(schema, value)) faults.push(`${name}: ${expectationOf(schema)}`)
+  }
+  return faults.length === 0 ? (settings as Settings) : undefined
+}
+
+function read(schema: TSchema, text: string): unknown {
+  const type: unknown = Reflect.get(schema, 'type')
+  if (type === 'integer') return /^\d{1,9}$/.test(text) ? Number(text) : text
+  if (type === 'boolean') return { true: true, '1': true, false: false, '0': false }[text.toLowerCase()] ?? text
+  return text
+}
+
+function expectationOf(schema: TSchema): string {
+  const { type, minimum, maximum, pattern, enum: values } = schema as Record<string, unknown>
+  if (type === 'integer') return `must be a whole number from ${String(minimum)} to ${String(maximum)}`
+  if (type === 'boolean') return 'must be true or false'
+  if (Array.isArray(values)) return `must be one of ${values.join(', ')}`
+  return `must match ${String(pattern)}`
+}
+
+function databaseUrlOf(settings: Settings): string | undefined {
+  if (!settings.DB_HOST && !settings.DB_USER && !settings.DB_PASSWORD && !settings.DB_NAME) return undefined
+  const url = new URL('postgres://localhost')
+  url.hostname = settings.DB_HOST ?? 'localhost'
+  url.port = String(settings.DB_PORT)
+  url.username = encodeURIComponent(settings.DB_USER ?? 'postgres')
+  url.password = encodeURIComponent(settings.DB_PASSWORD ?? '')
+  url.pathname = encodeURIComponent(settings.DB_NAME ?? 'postgres')
+  return url.href
+}
+
+/** RFC 7518 §3.2: an HS256 key has at least the size of the hash output, 256 bits. */
+function weaknessOf(secret: string | undefined): string | undefined {
+  if (secret === undefined) return undefined
+  if (Buffer.byteLength(secret) < 32) return 'is shorter than 32 bytes'
+  if (publishedSecrets.has(secret) || new Set(secret).size < 8)
+    return 'has been published or is too simple; make one with `openssl rand -hex 32`'
+  return undefined
+}
+
+function listOf(text: string | undefined): string[] {
+  return (text ?? '').split(',').flatMap((item) => item.trim() || [])
+}
+
+function isCidr(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/')
+  const width = { 4: 32, 6: 128 }[isIP(address)]
+  if (width === undefined || rest.length > 0) return false
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) > 0 && Number(bits) <= width)
+}

@@ -1,0 +1,44 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database } from '#src/db/client.ts'
+import type { RevokeReason } from '#src/db/sessions.ts'
+import type { Passwords } from './passwords.ts'
+import type { AccessTokens } from './tokens.ts'
+
+/** All that a use case needs; made once by the `core` plugin, passed to every function of this folder. */
+export interface Core {
+  readonly db: Database
+  readonly passwords: Passwords
+  readonly accessTokens: AccessTokens
+  /** Keys of the refresh successor: the current one, then those that still answer a retry. */
+  readonly successorKeys: readonly Buffer[]
+  readonly lifetimes: Lifetimes
+  readonly counters: Counters
+  readonly log: FastifyBaseLogger
+}
+
+export interface Lifetimes {
+  readonly refreshTokenSeconds: number
+  readonly sessionSeconds: number
+  readonly refreshGraceSeconds: number
+}
+
+export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unavailable'
+export type RefreshOutcome =
+  | 'rotated'
+  | 'replayed'
+  | 'superseded'
+  | 'reused'
+  | 'invalid'
+  | 'expired'
+  | 'revoked'
+  | 'unavailable'
+
+/** What the use cases count. */
+export interface Counters {
+  readonly login: (outcome: LoginOutcome) => void
+  readonly refresh: (outcome: RefreshOutcome) => void
+  readonly sessionsRevoked: (reason: RevokeReason, count: number) => void
+  readonly passwordHashed: (seconds: number) => void
+  readonly gateWaited: (seconds: number) => void
+  readonly swept: (table: 'refresh_tokens' | 'sessions' | 'audit_events', count: number) => void
+}

@@ -1,0 +1,129 @@
+import { randomUUIDv7 } from 'node:crypto'
+import { type Origin, recordEvent } from '#src/db/audit-events.ts'
+import {
+  endSession,
+  endSessions,
+  openSession,
+  sessionsOfUser,
+  sessionState,
+  type SessionSummary,
+} from '#src/db/sessions.ts'
+import { type Account, type Credentials, upgradePasswordHash, userByEmail, userByUsername } from '#src/db/users.ts'
+import { Problem } from '#src/problem.ts'
+import type { Core, LoginOutcome } from './core.ts'
+import { accountOf } from './accounts.ts'
+import { type AccessClaims, type AccessToken, digestOf, firstRefreshToken, formatRefreshToken } from './tokens.ts'
+
+export interface TokenPair extends AccessToken {
+  readonly refreshToken: string
+}
+
+/** An access token that was accepted, with the user as the database knows them now. */
+export interface Authentication extends AccessClaims {
+  readonly account: Account
+}
+
+/** Opens a session for a login name (e-mail address or username) and a password; throws `credentials_invalid`. */
+export async function logIn(core: Core, name: string, password: string, origin: Origin): Promise<TokenPair> {
+  const first = await attemptLogin(core, name, password, origin)
+  // The stored hash changed after it was read: a parallel login upgraded it, or the password is another one now.
+  const pair = first ?? (await attemptLogin(core, name, password, origin))
+  if (!pair) throw new Problem('unavailable', { cause: 'login: raced', headers: { 'retry-after': '1' } })
+  core.counters.login('succeeded')
+  return pair
+}
+
+async function attemptLogin(core: Core, name: string, password: string, origin: Origin) {
+  const user = await core.db.row(name.includes('@') ? userByEmail : userByUsername, { name })
+  const matches = await core.passwords.matches(user?.passwordHash ?? null, password)
+  if (!user?.passwordHash || !matches) throw await refused(core, 'failed', user, origin)
+  if (!user.isActive) throw await refused(core, 'disabled', user, origin)
+
+  const passwordHash = await withCurrentHash(core, user.id, user.passwordHash, password)
+  const sessionId = randomUUIDv7()
+  const refreshToken = firstRefreshToken(sessionId)
+  const opened = await core.db.row(openSession, {
+    ...origin,
+    sessionId,
+    userId: user.id,
+    passwordHash,
+    digest: digestOf(refreshToken.secret),
+    sessionSeconds: core.lifetimes.sessionSeconds,
+    refreshSeconds: core.lifetimes.refreshTokenSeconds,
+  })
+  if (!opened) return undefined
+  return {
+    ...core.accessTokens.sign({ userId: user.id, roles: user.roles, sessionId, ...opened }),
+    refreshToken: formatRefreshToken(refreshToken),
+  }
+}
+
+/** The user and the session of an access token; throws a 401 `Problem` once either no longer stands. One query. */
+export async function authenticate(core: Core, accessToken: string): Promise<Authentication> {
+  const claims = core.accessTokens.verify(accessToken)
+  const state = await core.db.row(sessionState, { sessionId: claims.sessionId, userId: claims.userId })
+  if (!state || state.sessionRevoked) throw new Problem('session_revoked')
+  if (!state.isActive) throw new Problem('user_disabled')
+  if (state.sessionExpired) throw new Problem('session_expired')
+  return { ...claims, account: accountOf(state) }
+}
+
+export type LogoutScope = 'global' | 'local' | 'others'
+
+/** Logs out by an access token; one whose session has ended already changes nothing. Throws `token_…`. */
+export async function logOutByAccessToken(core: Core, accessToken: string, scope: LogoutScope, origin: Origin) {
+  try {
+    const { account, sessionId } = await authenticate(core, accessToken)
+    await logOut(core, { userId: account.id, sessionId }, scope, origin)
+  } catch (error) {
+    if (error instanceof Problem && hasEnded.has(error.code)) return
+    throw error
+  }
+}
+
+const hasEnded = new Set<string>(['session_revoked', 'session_expired', 'user_disabled'])
+
+/** Ends all sessions of the user (`global`), this one (`local`) or all but this one (`others`). */
+export async function logOut(
+  core: Core,
+  { userId, sessionId }: { userId: number; sessionId: string },
+  scope: LogoutScope,
+  origin: Origin,
+): Promise<void> {
+  if (scope === 'local') {
+    await endOneSession(core, { userId, sessionId, reason: 'logout' }, origin)
+    return
+  }
+  const keepSessionId = scope === 'others' ? sessionId : null
+  const result = await core.db.row(endSessions, { ...origin, userId, actorId: userId, keepSessionId, reason: 'logout' })
+  core.counters.sessionsRevoked('logout', result?.ended ?? 0)
+}
+
+/** The user's sessions that still stand, last used first. */
+export function listSessions(core: Core, userId: number): Promise<SessionSummary[]> {
+  return core.db.rows(sessionsOfUser, { userId })
+}
+
+/** Ends one session of the user; resolves to whether there was one. */
+export async function endOneSession(
+  core: Core,
+  session: { userId: number; sessionId: string; reason: 'logout' | 'session_ended' },
+  origin: Origin,
+): Promise<boolean> {
+  const ended = await core.db.row(endSession, { ...origin, ...session })
+  if (ended) core.counters.sessionsRevoked(session.reason, 1)
+  return ended !== undefined
+}
+
+async function withCurrentHash(core: Core, id: number, passwordHash: string, password: string): Promise<string> {
+  if (!core.passwords.isOutdated(passwordHash)) return passwordHash
+  const newHash = await core.passwords.hash(password)
+  const upgraded = await core.db.row(upgradePasswordHash, { id, passwordHash, newHash })
+  return upgraded ? newHash : passwordHash
+}
+
+async function refused(core: Core, outcome: LoginOutcome, user: Credentials | undefined, origin: Origin) {
+  core.counters.login(outcome)
+  await core.db.rows(recordEvent, { ...origin, type: `login.${outcome}`, userId: user?.id ?? null })
+  return new Problem('credentials_invalid')
+}

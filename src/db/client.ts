@@ -1,0 +1,203 @@
+import { type SQL, fillPlaceholders, getTableColumns, sql } from 'drizzle-orm'
+import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
+import postgres from 'postgres'
+import { Problem } from '#src/problem.ts'
+
+/** Limits in milliseconds; together they keep every answer under 3 s (see docs/architecture.md). */
+const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
+/** Callers that may wait for one connection; more are refused at once. */
+const queuePerConnection = 100
+
+type Values = Record<string, unknown>
+
+/** One SQL statement with named placeholders, compiled once, prepared by name on each connection. */
+export interface Statement<Input extends Values, Row> {
+  readonly text: string
+  readonly parameters: readonly unknown[]
+  /** Safe to send again when a connection was lost and nobody knows whether it ran. */
+  readonly repeatable: boolean
+  readonly types?: { input: Input; row: Row }
+}
+
+const dialect = new PgDialect()
+
+/** Compiles a Drizzle `sql` template; placeholders (`sql.placeholder('name')`) become the fields of its input. */
+export function statement<Input extends Values, Row>(query: SQL, repeatable = false): Statement<Input, Row> {
+  const { sql: text, params } = dialect.sqlToQuery(query)
+  return { text, parameters: params, repeatable }
+}
+
+/** The select list of a table, each column under its TypeScript name. */
+export function columns(table: PgTable, alias: string, names?: readonly string[]): SQL {
+  const wanted = Object.entries(getTableColumns(table)).filter(([name]) => names?.includes(name) ?? true)
+  return sql.join(
+    wanted.map(([name, column]) => sql`${sql.identifier(alias)}.${sql.identifier(column.name)} as ${sql.identifier(name)}`),
+    sql`, `,
+  )
+}
+
+/** The pool, with what postgres.js leaves out: a bounded queue, a deadline for every statement, one retry. */
+export class Database {
+  #pool: postgres.Sql
+  #free: number
+  readonly #waiting: Array<() => void> = []
+  readonly #connect: () => postgres.Sql
+  readonly size: number
+
+  constructor(url: string, size: number, onProblem: (message: string) => void = () => {}) {
+    this.#connect = () => connect(url, size)
+    this.#pool = this.#connect()
+    this.#free = size
+    this.size = size
+    this.onProblem = onProblem
+  }
+
+  private readonly onProblem: (message: string) => void
+
+  get inUse(): number {
+    return this.size - this.#free
+  }
+
+  get queued(): number {
+    return this.#waiting.length
+  }
+
+  /** Runs a statement and resolves to its rows; throws `Problem` `unavailable` when the database is away or too slow. */
+  async rows<Input extends Values, Row>(query: Statement<Input, Row>, input: Input): Promise<Row[]> {
+    const parameters = fillPlaceholders([...query.parameters], input)
+    try {
+      return (await this.#run(query.text, parameters)) as Row[]
+    } catch (error) {
+      if (!mayRunAgain(error, query.repeatable)) throw asProblem(error)
+    }
+    try {
+      return (await this.#run(query.text, parameters)) as Row[]
+    } catch (error) {
+      throw asProblem(error)
+    }
+  }
+
+  /** As `rows`, for statements that return at most one. */
+  async row<Input extends Values, Row>(query: Statement<Input, Row>, input: Input): Promise<Row | undefined> {
+    return (await this.rows(query, input))[0]
+  }
+
+  /** Closes every connection, after `seconds` also those in use. */
+  async close(seconds = 3): Promise<void> {
+    await this.#pool.end({ timeout: seconds })
+  }
+
+  async #run(text: string, parameters: unknown[]): Promise<unknown> {
+    await this.#acquire()
+    const pool = this.#pool
+    const query = pool.unsafe(text, parameters as never[], { prepare: true }).execute()
+    // The place in the pool is free again when the connection is, which may be after the deadline.
+    query.then(
+      () => this.#release(),
+      () => this.#release(),
+    )
+    return within(limits.deadline, query, () => {
+      // The server ends a slow statement itself, sooner; that it did not means the connection is dead: start afresh.
+      if (this.#pool !== pool) return
+      this.onProblem('the database does not answer; its connections are replaced')
+      this.#pool = this.#connect()
+      pool.end({ timeout: 0 }).catch(() => {})
+    })
+  }
+
+  async #acquire(): Promise<void> {
+    if (this.#free > 0) {
+      this.#free--
+      return
+    }
+    if (this.#waiting.length >= this.size * queuePerConnection) throw new DatabaseError('POOL_QUEUE_FULL')
+    const turn = Promise.withResolvers<void>()
+    this.#waiting.push(turn.resolve)
+    await within(limits.queue, turn.promise, () => {
+      const place = this.#waiting.indexOf(turn.resolve)
+      if (place >= 0) this.#waiting.splice(place, 1)
+      else this.#release()
+    })
+  }
+
+  #release(): void {
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#free++
+  }
+}
+
+/** A connection for work at the start, alone: it may hold locks and open transactions. */
+export function connectAlone(url: string): postgres.Sql {
+  return postgres(url, { max: 1, onnotice: () => {}, connect_timeout: 10, fetch_types: false })
+}
+
+/** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
+export function violates(error: unknown, index: string): boolean {
+  return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index
+}
+
+class DatabaseError extends Error {
+  readonly code: string
+  constructor(code: string) {
+    super(code)
+    this.code = code
+  }
+}
+
+/** Names of roles hold no comma, quote or brace, so their array needs no more than this; it saves a round trip for types. */
+const textArray: postgres.PostgresType<string[]> = {
+  to: 1009,
+  from: [1009],
+  serialize: (items: string[]) => `{${items.map((item) => JSON.stringify(item)).join(',')}}`,
+  parse: (text: string) => text.slice(1, -1).split(',').filter(Boolean),
+}
+
+function connect(url: string, size: number): postgres.Sql {
+  return postgres(url, {
+    max: size,
+    onnotice: () => {},
+    fetch_types: false,
+    types: { textArray },
+    backoff: (retries: number) => Math.min(0.05 * 2 ** retries, 0.5),
+    connect_timeout: 2,
+    idle_timeout: 60,
+    max_lifetime: 1800,
+    connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
+  })
+}
+
+async function within<T>(ms: number, promise: Promise<T>, onLate: () => void): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    onLate()
+    late.reject(new DatabaseError('DEADLINE_PASSED'))
+  }, ms)
+  try {
+    return await Promise.race([promise, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+}
+
+/** Rolled back by the server, so safe to send again: serialization, deadlock, changed plan, lost prepared statement. */
+const rolledBack = new Set(['40001', '40P01', '0A000', '26000'])
+const lost = /^(CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE)$/
+
+function mayRunAgain(error: unknown, repeatable: boolean): boolean {
+  const code = codeOf(error)
+  return rolledBack.has(code) || (repeatable && lost.test(code))
+}
+
+/** SQLSTATE classes of connections, log-ins, roll-backs, resources and operators; and whatever the network says. */
+const away = /^(08|28|3D|40|53|57|58|XX|25006|55P03|[A-Z]{4,})/
+
+function asProblem(error: unknown): unknown {
+  const code = codeOf(error)
+  // Only the code is kept: messages and parameters of the driver hold addresses and hashes.
+  return away.test(code) ? new Problem('unavailable', { cause: `database: ${code}`, headers: { 'retry-after': '2' } }) : error
+}

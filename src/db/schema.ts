@@ -1,0 +1,110 @@
+import { sql } from 'drizzle-orm'
+import {
+  bigint,
+  boolean,
+  check,
+  customType,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core'
+
+const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' })
+const moment = (name: string) => timestamp(name, { withTimezone: true })
+
+export const users = pgTable(
+  'users',
+  {
+    id: integer('id').primaryKey().generatedAlwaysAsIdentity(),
+    email: text('email'),
+    username: text('username'),
+    fullName: text('full_name'),
+    passwordHash: text('password_hash'),
+    roles: text('roles').array().notNull().default(['user']),
+    isActive: boolean('is_active').notNull().default(true),
+    /** Raised whenever all sessions end: also one that is being opened at that moment is then of the past. */
+    sessionEpoch: integer('session_epoch').notNull().default(0),
+    emailVerifiedAt: moment('email_verified_at'),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    updatedAt: moment('updated_at').notNull().defaultNow(),
+  },
+  (t) => [
+    // Collation "C": a database in a Turkish locale must not lower "I" to a dotless "ı".
+    uniqueIndex('users_email_key').on(sql`lower(${t.email} collate "C")`),
+    uniqueIndex('users_username_key').on(sql`lower(${t.username} collate "C")`),
+    check('users_have_a_login_name', sql`${t.email} is not null or ${t.username} is not null`),
+  ],
+)
+
+/** One login; the head of a chain of refresh tokens. */
+export const sessions = pgTable(
+  'sessions',
+  {
+    id: uuid('id').primaryKey(),
+    userId: integer('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    expiresAt: moment('expires_at').notNull(),
+    epoch: integer('epoch').notNull(),
+    generation: integer('generation').notNull().default(0),
+    successorSalt: bytea('successor_salt'),
+    refreshedAt: moment('refreshed_at'),
+    revokedAt: moment('revoked_at'),
+    revokeReason: text('revoke_reason'),
+    ip: text('ip'),
+    userAgent: text('user_agent'),
+  },
+  (t) => [
+    index('sessions_user_id_idx').on(t.userId),
+    index('sessions_expires_at_idx').on(t.expiresAt),
+    index('sessions_revoked_at_idx')
+      .on(t.revokedAt)
+      .where(sql`${t.revokedAt} is not null`),
+  ],
+)
+
+/** One single-use token; the row is never updated, it is spent once its session's head has moved past it. */
+export const refreshTokens = pgTable(
+  'refresh_tokens',
+  {
+    sessionId: uuid('session_id')
+      .notNull()
+      .references(() => sessions.id, { onDelete: 'cascade' }),
+    generation: integer('generation').notNull(),
+    digest: bytea('digest').notNull(),
+    issuedAt: moment('issued_at').notNull().defaultNow(),
+    expiresAt: moment('expires_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.sessionId, t.generation] }), index('refresh_tokens_issued_at_idx').on(t.issuedAt)],
+)
+
+/** The audit trail; without a foreign key, so that it can tell of a user who is gone. */
+export const auditEvents = pgTable(
+  'audit_events',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    type: text('type').notNull(),
+    userId: integer('user_id'),
+    actorId: integer('actor_id'),
+    sessionId: uuid('session_id'),
+    ip: text('ip'),
+    userAgent: text('user_agent'),
+    requestId: text('request_id'),
+    detail: jsonb('detail').$type<Record<string, unknown>>(),
+  },
+  (t) => [
+    index('audit_events_user_id_idx').on(t.userId, t.id),
+    index('audit_events_created_at_idx').on(t.createdAt),
+  ],
+)
+
+export type User = typeof users.$inferSelect
+export type Session = typeof sessions.$inferSelect

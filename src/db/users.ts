@@ -1,0 +1,84 @@
+import { sql } from 'drizzle-orm'
+import { type Origin, recorded } from './audit-events.ts'
+import { columns, statement } from './client.ts'
+import { auditEvents, type User, users } from './schema.ts'
+
+const input = sql.placeholder
+
+/** What the rest of the code may know of a user; never the password's hash. */
+export type Account = Pick<
+  User,
+  'id' | 'email' | 'username' | 'fullName' | 'roles' | 'isActive' | 'emailVerifiedAt' | 'createdAt'
+>
+const accountNames = ['id', 'email', 'username', 'fullName', 'roles', 'isActive', 'emailVerifiedAt', 'createdAt']
+
+/** The select list of an `Account`. */
+export const accountColumns = (alias: string) => columns(users, alias, accountNames)
+
+export type Credentials = Account & Pick<User, 'passwordHash'>
+
+/** Creates a user; fails on the unique index `users_email_key` or `users_username_key` (SQLSTATE 23505). */
+export const createUser = statement<
+  Origin & Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'>,
+  Account
+>(sql`
+  with created as (
+    insert into ${users} (email, username, full_name, password_hash, roles)
+    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[])
+    returning *
+  ), audited as (
+    ${recorded({ type: sql`'user.registered'`, userId: sql`created.id`, from: sql`created` })}
+  )
+  select ${accountColumns('created')} from created`)
+
+const credentialColumns = sql`${accountColumns('u')}, u.password_hash as "passwordHash"`
+
+/** Finds a user by e-mail address, without regard to case. */
+export const userByEmail = statement<{ name: string }, Credentials>(
+  sql`select ${credentialColumns} from ${users} u where lower(u.email collate "C") = lower(${input('name')}::text collate "C")`,
+  true,
+)
+
+/** Finds a user by username, without regard to case. */
+export const userByUsername = statement<{ name: string }, Credentials>(
+  sql`select ${credentialColumns} from ${users} u where lower(u.username collate "C") = lower(${input('name')}::text collate "C")`,
+  true,
+)
+
+/** Finds a user with the stored hash, for a check of the current password. */
+export const userById = statement<{ id: number }, Credentials>(
+  sql`select ${credentialColumns} from ${users} u where u.id = ${input('id')}`,
+  true,
+)
+
+/** Replaces a hash of older parameters, unless the password has changed meanwhile. */
+export const upgradePasswordHash = statement<{ id: number; passwordHash: string; newHash: string }, { id: number }>(sql`
+  update ${users} set password_hash = ${input('newHash')}
+  where id = ${input('id')} and password_hash = ${input('passwordHash')} returning id`)
+
+/** Changes the fields whose `set…` flag is true. */
+export const updateProfile = statement<
+  Origin & { id: number; setFullName: boolean; fullName: string | null; setUsername: boolean; username: string | null },
+  Account
+>(sql`
+  with changed as (
+    update ${users} set
+      full_name = case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end,
+      username = case when ${input('setUsername')}::boolean then ${input('username')}::text else username end,
+      updated_at = now()
+    where id = ${input('id')} returning *
+  ), audited as (
+    ${recorded({ type: sql`'user.updated'`, userId: sql`changed.id`, from: sql`changed` })}
+  )
+  select ${accountColumns('changed')} from changed`)
+
+/** Deletes a user with every session, token and event of theirs; one event tells that it happened. */
+export const deleteUser = statement<Origin & { id: number }, { id: number }>(sql`
+  with gone as (
+    delete from ${users} where id = ${input('id')} returning id
+  ), forgotten as (
+    delete from ${auditEvents} using gone where ${auditEvents}.user_id = gone.id
+  ), audited as (
+    ${recorded({ type: sql`'user.deleted'`, userId: sql`gone.id`, from: sql`gone` })}
+  )
+  select id from gone`)

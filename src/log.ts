@@ -1,0 +1,30 @@
+import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
+import type { Config } from './config.ts'
+
+/** JSON lines without secrets: of a request only method and route; of a driver's error only its code. */
+export function loggerOptions({ logLevel }: Pick<Config, 'logLevel'>): NonNullable<FastifyServerOptions['logger']> {
+  return {
+    level: logLevel,
+    redact: ['password', 'token', 'refresh_token', 'access_token', '*.headers.authorization', '*.headers.cookie'],
+    serializers: {
+      err: (error) => describe(error) as never,
+    },
+  }
+}
+
+/** One line per request; the route's pattern instead of the path, which may hold a token. */
+export async function logRequests(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const { method, routeOptions, ip } = request
+  const ms = Math.round(reply.elapsedTime * 10) / 10
+  request.log.info({ method, route: routeOptions.url ?? 'unknown', status: reply.statusCode, ms, ip }, 'request')
+}
+
+function describe(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  // Messages and details of Postgres hold the values of a row, of Drizzle the parameters.
+  if (error.name === 'PostgresError' || 'query' in error) {
+    const { code, table_name: table, constraint_name: constraint, routine } = error as Error & Record<string, unknown>
+    return { type: error.name, code, table, constraint, routine }
+  }
+  return { type: error.name, message: error.message, stack: error.stack }
+}

@@ -1,0 +1,73 @@
+import prom from '@platformatic/prom-client'
+import fp from 'fastify-plugin'
+import type { Config } from '#src/config.ts'
+import type { Core } from '#src/core/core.ts'
+import { makePasswords } from '#src/core/passwords.ts'
+import { sweep } from '#src/core/sweep.ts'
+import { deriveKey } from '#src/core/tokens.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    core: Core
+  }
+}
+
+export type CoreOptions = Pick<
+  Config,
+  | 'argon2'
+  | 'refreshTokenSeconds'
+  | 'sessionSeconds'
+  | 'refreshGraceSeconds'
+  | 'secretKeyPrevious'
+  | 'sweep'
+  | 'retentionDays'
+  | 'auditRetentionDays'
+> & { readonly secretKey: string }
+
+const sweepEveryMs = 10 * 60_000
+
+/** Puts the domain together as `app.core`, and sweeps what has outlived its retention. */
+export default fp<CoreOptions>(
+  async (app, options) => {
+    const { secretKey, secretKeyPrevious, refreshTokenSeconds, sessionSeconds, refreshGraceSeconds } = options
+    const passwords = await makePasswords(options.argon2, app.counters)
+    const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
+    app.decorate(
+      'core',
+      Object.freeze<Core>({
+        db: app.db,
+        passwords,
+        accessTokens: app.accessTokens,
+        successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
+        lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds },
+        counters: app.counters,
+        log: app.log,
+      }),
+    )
+
+    const registers = [app.metricsRegistry]
+    const gauge = (name: string, help: string, read: () => number) =>
+      new prom.Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(read())
+        },
+      })
+    gauge('auth_password_gate_running', 'Password hashes being computed.', () => passwords.gate.running)
+    gauge('auth_password_gate_waiting', 'Password checks waiting for their turn.', () => passwords.gate.waiting)
+    gauge('auth_database_connections_in_use', 'Connections of the pool in use.', () => app.db.inUse)
+    gauge('auth_database_connections_max', 'Connections that the pool may open.', () => app.db.size)
+    gauge('auth_database_statements_waiting', 'Statements waiting for a connection.', () => app.db.queued)
+
+    if (!options.sweep) return
+    const retention = { days: options.retentionDays, auditDays: options.auditRetentionDays }
+    const timer = setInterval(() => {
+      sweep(app.core, retention).catch((error: unknown) => app.log.warn({ err: error }, 'the sweep stopped early'))
+    }, sweepEveryMs)
+    timer.unref()
+    app.addHook('onClose', async () => clearInterval(timer))
+  },
+  { name: 'core', dependencies: ['db', 'jwt', 'metrics'] },
+)

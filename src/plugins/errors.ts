@@ -1,0 +1,108 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { type FieldError, Problem, type ProblemCode } from '#src/problem.ts'
+
+/** Answers every error, 404 and 405 with the one body (RFC 9457, RFC 6749 §5.2, FastAPI's `detail`). */
+export default fp(
+  async (app) => {
+    const routes = new Map<string, { pattern: URLPattern; methods: Set<string> }>()
+    app.addHook('onRoute', ({ url, method }) => {
+      const pathname = url.length > 1 ? url.replace(/\/$/, '') : url
+      const known = routes.get(pathname) ?? { pattern: new URLPattern({ pathname }), methods: new Set() }
+      for (const name of [method].flat()) known.methods.add(name)
+      routes.set(pathname, known)
+    })
+
+    app.setErrorHandler<FastifyError>((error, request, reply) => sendProblem(problemOf(error), request, reply))
+    app.setNotFoundHandler((request, reply) => {
+      const pathname = new URL(request.url, 'http://localhost').pathname.replace(/(?<=.)\/$/, '')
+      const allowed = [...routes.values()].flatMap(({ pattern, methods }) =>
+        pattern.test({ pathname }) ? [...methods] : [],
+      )
+      const problem =
+        allowed.length > 0
+          ? new Problem('method_not_allowed', { headers: { allow: [...new Set(allowed)].sort().join(', ') } })
+          : new Problem('not_found')
+      return sendProblem(problem, request, reply)
+    })
+  },
+  { name: 'errors' },
+)
+
+/** Sends a problem; its cause goes to the log only. */
+function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply) {
+  if (problem.status >= 500) request.log[problem.status === 500 ? 'error' : 'warn']({ err: problem.cause }, problem.code)
+  else if (problem.cause !== undefined) request.log.info({ err: problem.cause }, problem.code)
+  if (problem.status === 401 || problem.code === 'insufficient_scope' || problem.code === 'malformed_authorization')
+    reply.header('www-authenticate', challengeOf(problem))
+  return reply
+    .code(problem.status)
+    .headers({ ...problem.headers, 'cache-control': 'no-store' })
+    .type(request.routeOptions.config.oauthErrors ? 'application/json' : 'application/problem+json')
+    .serializer(JSON.stringify)
+    .send(bodyOf(problem))
+}
+
+/** The body of a problem, as docs/errors.md describes it. */
+export function bodyOf({ code, status, error, detail, errors }: Problem) {
+  return {
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    detail,
+    ...(error === null ? {} : { error, error_description: detail }),
+    code,
+    ...(errors === undefined ? {} : { errors }),
+  }
+}
+
+/** RFC 6750 §3: no error code when no token was sent; the words of the catalogue hold no quotes. */
+function challengeOf({ code, error, detail }: Problem): string {
+  if (code === 'insufficient_scope') return `Bearer error="${error}", error_description="${detail}", scope="admin"`
+  if (error === 'invalid_token' || code === 'malformed_authorization')
+    return `Bearer error="${error}", error_description="${detail}"`
+  return 'Bearer'
+}
+
+const frameworkCodes: Record<string, ProblemCode> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body_too_large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'media_type_unsupported',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'invalid_request',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'invalid_request',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'invalid_request',
+  FST_ERR_BAD_URL: 'invalid_request',
+  FST_ERR_HANDLER_TIMEOUT: 'unavailable',
+}
+
+/** Any error as a problem; what nobody foresaw is an `internal_error` that says nothing about the inside. */
+function problemOf(error: FastifyError): Problem {
+  if (error instanceof Problem) return error
+  if (error.validation) {
+    const errors = (error.validation as unknown as Issue[]).flatMap((issue) => fieldErrors(issue, error.validationContext ?? 'body'))
+    const detail = errors.map(({ pointer, detail: text }) => `${pointer.slice(1) || 'body'}: ${text}`).join('; ')
+    return new Problem('invalid_request', { errors, detail })
+  }
+  const code = frameworkCodes[error.code] ?? (error.statusCode === 400 ? 'invalid_request' : 'internal_error')
+  return new Problem(code, {
+    cause: code === 'internal_error' ? error : error.code,
+    ...(code === 'unavailable' ? { headers: { 'retry-after': '2' } } : {}),
+  })
+}
+
+interface Issue {
+  readonly keyword: string
+  readonly instancePath: string
+  readonly message?: string
+  readonly params?: Record<string, unknown>
+}
+
+/** One entry per field that a validation issue speaks of. */
+function fieldErrors({ keyword, instancePath, message = 'is not valid', params }: Issue, part: string): FieldError[] {
+  const named = (names: unknown, detail: string) =>
+    (names as string[]).map((name) => ({ pointer: `${instancePath}/${name}`, detail }))
+  if (keyword === 'boolean') return []
+  if (keyword === 'required') return named(params?.['requiredProperties'], 'is required')
+  if (keyword === 'additionalProperties') return named(params?.['additionalProperties'], 'is unknown')
+  return [{ pointer: instancePath === '' && part !== 'body' ? `/${part}` : instancePath, detail: message }]
+}

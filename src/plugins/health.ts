@@ -1,0 +1,43 @@
+import { sql } from 'drizzle-orm'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import fp from 'fastify-plugin'
+import { Type } from 'typebox'
+import { statement } from '#src/db/client.ts'
+import { users } from '#src/db/schema.ts'
+import { Problem } from '#src/problem.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Lets `/ready` fail from now on, before the service closes. */
+    leave: () => void
+  }
+}
+
+const Status = Type.Object({ status: Type.Literal('ok') }, { examples: [{ status: 'ok' }] })
+const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
+
+/** `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing. */
+const health: FastifyPluginAsyncTypebox = async (app) => {
+  let leaving = false
+  app.decorate('leave', () => {
+    leaving = true
+  })
+  const options = { logLevel: 'warn', config: { access: 'public' } } as const
+
+  app.get(
+    '/health',
+    { ...options, schema: { operationId: 'getHealth', summary: 'Alive', tags: ['operation'], security: [], response: { 200: Status } } },
+    async () => ({ status: 'ok' as const }),
+  )
+  app.get(
+    '/ready',
+    { ...options, schema: { operationId: 'getReadiness', summary: 'Ready to serve', tags: ['operation'], security: [], response: { 200: Status } } },
+    async () => {
+      if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
+      await app.db.rows(reachable, {})
+      return { status: 'ok' as const }
+    },
+  )
+}
+
+export default fp(health, { name: 'health', dependencies: ['db', 'errors'] })

@@ -1,0 +1,103 @@
+import { createHash, randomUUID } from 'node:crypto'
+import fastifyJwt from '@fastify/jwt'
+import fp from 'fastify-plugin'
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import type { Config } from '#src/config.ts'
+import type { AccessClaims, AccessSubject, AccessToken, AccessTokens } from '#src/core/tokens.ts'
+import { Problem } from '#src/problem.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    accessTokens: AccessTokens
+  }
+}
+
+export type JwtOptions = Pick<Config, 'secretKeyPrevious' | 'jwtAudience' | 'accessTokenSeconds'> & {
+  readonly secretKey: string
+  readonly issuer: string
+}
+
+interface SigningKey {
+  readonly kid: string
+  readonly key: string
+}
+
+const Header = Compile(
+  Type.Object(
+    { alg: Type.Literal('HS256'), typ: Type.String(), kid: Type.String() },
+    // RFC 7515 §4.1.11, RFC 8725 §3.10: no `crit`, `jwk`, `jku`, `x5u` or anything else that asks to be believed.
+    { additionalProperties: false },
+  ),
+)
+const ClaimsSchema = Type.Object({
+  sub: Type.String({ pattern: '^[1-9]\\d{0,9}$' }),
+  sid: Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }),
+  jti: Type.String({ minLength: 1 }),
+  iss: Type.String(),
+  aud: Type.String(),
+  iat: Type.Integer({ minimum: 0, maximum: 2 ** 40 }),
+  exp: Type.Integer({ minimum: 0, maximum: 2 ** 40 }),
+})
+const Claims = Compile(ClaimsSchema)
+
+/** Access tokens: a ring of HS256 keys by `kid`; the current key signs, the previous one still verifies. */
+export default fp<JwtOptions>(
+  async (app, { secretKey, secretKeyPrevious, issuer, jwtAudience: audience, accessTokenSeconds }) => {
+    const current = keyOf(secretKey)
+    const ring = new Map([current, ...(secretKeyPrevious ? [keyOf(secretKeyPrevious)] : [])].map((key) => [key.kid, key]))
+
+    await app.register(fastifyJwt, {
+      secret: current.key,
+      decode: { complete: true },
+      sign: { algorithm: 'HS256', kid: current.kid, header: { alg: 'HS256', typ: 'at+jwt' } },
+      // RFC 8725 §3.1, RFC 9068 §4: one algorithm, one type, every claim present. No cache: it would outlive a change.
+      verify: {
+        algorithms: ['HS256'],
+        checkTyp: 'at+jwt',
+        allowedIss: issuer,
+        allowedAud: audience,
+        requiredClaims: Object.keys(ClaimsSchema.properties),
+        cache: false,
+      },
+    })
+
+    function sign({ userId, roles, sessionId, sessionExpiresAt }: AccessSubject): AccessToken {
+      const now = Math.floor(Date.now() / 1000)
+      const exp = Math.min(now + accessTokenSeconds, Math.floor(sessionExpiresAt.getTime() / 1000))
+      const claims = { iss: issuer, aud: audience, sub: String(userId), sid: sessionId, jti: randomUUID(), roles, exp }
+      return { accessToken: app.jwt.sign(claims), expiresIn: Math.max(0, exp - now) }
+    }
+
+    function verify(token: string): AccessClaims {
+      const claims = checked(token)
+      return { userId: Number(claims.sub), sessionId: claims.sid, expiresAt: claims.exp }
+    }
+
+    function checked(token: string): Static<typeof ClaimsSchema> {
+      try {
+        const { header } = app.jwt.decode<{ header: unknown }>(token) ?? {}
+        const key = Header.Check(header) ? ring.get(header.kid) : undefined
+        if (!key) throw new Problem('token_invalid')
+        const claims = app.jwt.verify(token, { key: key.key })
+        if (!Claims.Check(claims)) throw new Problem('token_invalid')
+        return claims
+      } catch (error) {
+        // Whatever the library makes of a forged token, the answer is 401 (RFC 6750 §3.1).
+        throw new Problem(codeOf(error) === 'FAST_JWT_EXPIRED' ? 'token_expired' : 'token_invalid')
+      }
+    }
+
+    app.decorate('accessTokens', { sign, verify })
+  },
+  { name: 'jwt' },
+)
+
+/** The `kid` names the key and tells nothing of it. */
+function keyOf(key: string): SigningKey {
+  return { kid: createHash('sha256').update(`kid:${key}`).digest('base64url').slice(0, 16), key }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined
+}

@@ -1,0 +1,45 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type Authentication, authenticate as authenticateToken } from '#src/core/sessions.ts'
+import { Problem } from '#src/problem.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    auth: Authentication | null
+  }
+  interface FastifyContextConfig {
+    /** Says that a route needs no access token. */
+    access?: 'public'
+    /** Sends errors as `application/json`, as RFC 6749 §5.2 wants. */
+    oauthErrors?: boolean
+  }
+}
+
+/** Route hook: accepts an access token whose session and user stand now; otherwise a 401 (RFC 6750 §3). */
+export async function authenticate(this: FastifyInstance, request: FastifyRequest): Promise<void> {
+  const token = bearerTokenOf(request)
+  if (token === undefined) throw new Problem('token_missing')
+  request.auth = await authenticateToken(this.core, token)
+}
+
+/** The access token of a request; throws `malformed_authorization` when the header is there and cannot be read. */
+export function bearerTokenOf({ headers }: FastifyRequest): string | undefined {
+  const { authorization = '' } = headers
+  if (!/^bearer(\s|$)/i.test(authorization)) return undefined
+  const token = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i.exec(authorization)?.[1]
+  if (token === undefined) throw new Problem('malformed_authorization')
+  return token
+}
+
+/** The authentication of a route behind `authenticate`. */
+export function authOf({ auth }: FastifyRequest): Authentication {
+  if (auth === null) throw new Error('the route is not behind `authenticate`')
+  return auth
+}
+
+/** Fails the start for a route that neither is marked public nor authenticates. */
+export function requireAccessMark(app: FastifyInstance): void {
+  app.addHook('onRoute', ({ url, method, config, onRequest }) => {
+    if (config?.access === 'public' || [onRequest].flat().includes(authenticate as never)) return
+    throw new Error(`${String(method)} ${url} is neither public nor behind \`authenticate\``)
+  })
+}

@@ -1,0 +1,165 @@
+import type { FastifyRequest } from 'fastify'
+import { type Static, type TSchema, Type } from 'typebox'
+import type { Origin } from '#src/db/audit-events.ts'
+import type { Account } from '#src/db/users.ts'
+
+const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+const label = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
+
+/** A dot-atom of ASCII letters at a domain name (RFC 5321 §4.1.2 without its exotic forms). */
+export const Email = Type.String({
+  pattern: `^(?=.{1,64}@)${atom}(?:\\.${atom})*@(?:${label}\\.)+${label}$`,
+  maxLength: 254,
+  description: 'E-mail address; compared without regard to case.',
+  examples: ['ada@example.com'],
+})
+/** No `@`, so that a username can never be read as somebody's address. */
+export const Username = Type.String({
+  pattern: '^[A-Za-z0-9._-]+$',
+  minLength: 1,
+  maxLength: 64,
+  description: 'Letters, digits, dot, underscore and hyphen; compared without regard to case.',
+  examples: ['ada'],
+})
+export const FullName = Type.String({
+  pattern: '^[^\\u0000-\\u001f\\u007f\\u2028\\u2029]+$',
+  minLength: 1,
+  maxLength: 200,
+  examples: ['Ada Lovelace'],
+})
+export const NewPassword = Type.String({
+  maxLength: 1024,
+  description: '8 to 128 characters; neither a common password nor your own name or address.',
+  examples: ['correct horse battery staple'],
+})
+/** Longer than any password that can be set, because one that was brought along may be. */
+export const Password = Type.String({
+  maxLength: 1024,
+  description: 'Compared exactly.',
+  examples: ['correct horse battery staple'],
+})
+export const LoginName = Type.String({
+  minLength: 1,
+  maxLength: 254,
+  description: 'E-mail address or username, without regard to case.',
+  examples: ['ada@example.com'],
+})
+export const RefreshTokenText = Type.String({
+  maxLength: 512,
+  description: 'Opaque and single-use.',
+  examples: ['lkr_AZo7kq0fdRqJp0mYc3vC5g.0.mJ3c9Xy0o6dS1wq8RkT2uV5zB7nF4hL0pQeG9aKiMsE'],
+})
+export const Nullable = <S extends TSchema & { type: string }>(schema: S) =>
+  Type.Unsafe<Static<S> | null>({ ...schema, type: [schema.type, 'null'] })
+
+const Moment = Type.String({ format: 'date-time', examples: ['2026-11-21T09:00:00.000Z'] })
+
+export const User = Type.Object(
+  {
+    id: Type.Integer({ examples: [1] }),
+    email: Nullable(Type.String({ examples: ['ada@example.com'] })),
+    username: Nullable(Type.String({ examples: ['ada'] })),
+    full_name: Nullable(Type.String({ examples: ['Ada Lovelace'] })),
+    is_active: Type.Boolean({ examples: [true] }),
+    roles: Type.Array(Type.String({ examples: ['user'] })),
+    email_verified: Type.Boolean({ examples: [false] }),
+    created_at: Moment,
+  },
+  { $id: 'User', description: 'A user.' },
+)
+export const Tokens = Type.Object(
+  {
+    access_token: Type.String({ description: 'JWT (RFC 9068).', examples: ['eyJhbGciOiJIUzI1NiJ9.e30.c2ln'] }),
+    refresh_token: Type.Optional(
+      Type.String({ ...RefreshTokenText, description: 'Opaque and single-use; left out when it is in the cookie.' }),
+    ),
+    token_type: Type.String({ const: 'bearer', examples: ['bearer'] }),
+    expires_in: Type.Integer({ description: 'Lifetime of the access token in seconds.', examples: [1800] }),
+  },
+  { $id: 'Tokens', description: 'A token reply (RFC 6749 §5.1).' },
+)
+export const Session = Type.Object(
+  {
+    id: Type.String({ format: 'uuid', examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] }),
+    created_at: Moment,
+    last_used_at: Moment,
+    expires_at: Moment,
+    ip: Nullable(Type.String({ examples: ['192.0.2.1'] })),
+    user_agent: Nullable(Type.String({ examples: ['Mozilla/5.0'] })),
+    current: Type.Boolean({ description: 'The session of this access token.', examples: [true] }),
+  },
+  { $id: 'Session', description: 'A login that still stands.' },
+)
+export const ProblemDetails = Type.Object(
+  {
+    type: Type.String({ examples: ['about:blank'] }),
+    title: Type.String({ examples: ['Unauthorized'] }),
+    status: Type.Integer({ examples: [401] }),
+    detail: Type.String({ examples: ['Incorrect username or password.'] }),
+    error: Type.Optional(Type.String({ description: 'OAuth error code.', examples: ['invalid_grant'] })),
+    error_description: Type.Optional(Type.String({ examples: ['Incorrect username or password.'] })),
+    code: Type.String({ description: 'Stable name of the problem.', examples: ['credentials_invalid'] }),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object({
+          pointer: Type.String({ description: 'JSON Pointer to the field.', examples: ['/email'] }),
+          detail: Type.String({ examples: ['is required'] }),
+        }),
+      ),
+    ),
+  },
+  { $id: 'Problem', description: "Problem details (RFC 9457) with OAuth's and FastAPI's fields." },
+)
+export const components = [User, Tokens, Session, ProblemDetails]
+
+/** A reference to one of `components`, with its type. */
+export const ref = <S extends TSchema>(schema: S) =>
+  Type.Unsafe<Static<S>>({ $ref: `${String(Reflect.get(schema, '$id'))}#` })
+
+const meanings = {
+  400: 'The request is not valid.',
+  401: 'The credentials or the token are not valid.',
+  403: 'Not allowed.',
+  404: 'There is no such thing.',
+  409: 'Already taken.',
+  413: 'The body is too large.',
+  415: 'The body is neither JSON nor a form in UTF-8.',
+  429: 'Too many requests; `Retry-After` says when to come back.',
+  503: 'A dependency is away; `Retry-After` says when to come back.',
+} as const
+
+/** The error replies of a route, for its response schema; 429 and 503 can always happen. */
+export function problems<const S extends keyof typeof meanings>(
+  statuses: readonly S[],
+  mediaType: 'application/problem+json' | 'application/json' = 'application/problem+json',
+): Record<S | 429 | 503, TSchema> {
+  const entries = [...statuses, 429, 503].map((status) => [
+    status,
+    {
+      description: meanings[status as S],
+      content: { [mediaType]: { schema: ref(ProblemDetails) } },
+    },
+  ])
+  return Object.fromEntries(entries) as Record<S | 429 | 503, TSchema>
+}
+
+export const NoContent = Type.Null({ description: 'Done.' })
+
+/** A user as clients see it. */
+export function userBody(account: Account): Static<typeof User> {
+  return {
+    id: account.id,
+    email: account.email,
+    username: account.username,
+    full_name: account.fullName,
+    is_active: account.isActive,
+    roles: account.roles,
+    email_verified: account.emailVerifiedAt !== null,
+    created_at: account.createdAt.toISOString(),
+  }
+}
+
+/** Where a request comes from, for the audit trail. */
+export function originOf({ ip, headers, id }: FastifyRequest): Origin {
+  return { ip, userAgent: headers['user-agent']?.slice(0, 400) ?? null, requestId: id }
+}

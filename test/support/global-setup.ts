@@ -1,0 +1,53 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import postgres from 'postgres'
+import type { TestProject } from 'vitest/node'
+import { migrateDatabase } from '#src/db/migrate.ts'
+import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    serverUrl: string
+    template: string
+  }
+}
+
+/** One Postgres for the whole run with one migrated template database; every test file clones it. */
+export default async function setUp(project: TestProject) {
+  const server = await startServer()
+  const template = `latchkey_template_${process.pid}`
+  const admin = postgres(server.url, { max: 1, onnotice: () => {} })
+  await admin.unsafe(`create database ${template}`)
+  await migrateDatabase(databaseUrl(server.url, template))
+  project.provide('serverUrl', server.url)
+  project.provide('template', template)
+
+  return async () => {
+    await admin.unsafe(`drop database ${template}`)
+    await admin.end()
+    await server.stop()
+  }
+}
+
+async function startServer(): Promise<{ url: string; stop: () => Promise<void> }> {
+  const url = process.env['TEST_DATABASE_URL']
+  if (url) return { url, stop: async () => {} }
+  const dataDir = await mkdtemp(join(tmpdir(), 'latchkey-test-'))
+  const settings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300' }
+  const server = await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres'), settings })
+  return {
+    url: server.url,
+    stop: async () => {
+      await server.stop()
+      await rm(dataDir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** The URL of another database on the same server. */
+export function databaseUrl(serverUrl: string, name: string): string {
+  const url = new URL(serverUrl)
+  url.pathname = `/${name}`
+  return url.href
+}

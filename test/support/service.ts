@@ -1,0 +1,48 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import postgres from 'postgres'
+import { afterAll, inject } from 'vitest'
+import { type AppConfig, buildApp } from '#src/app.ts'
+import { readConfig } from '#src/config.ts'
+import { databaseUrl } from './global-setup.ts'
+
+export const secretKey = 'a-key-for-tests-0123456789-abcdefghijklmnop'
+
+export interface TestDatabase {
+  readonly url: string
+  /** For looking at rows and for moving time by writing them. */
+  readonly sql: postgres.Sql
+}
+
+/** A clone of the template database, dropped when the test file ends. */
+export async function cloneDatabase({ empty = false } = {}): Promise<TestDatabase> {
+  const name = `latchkey_${randomUUID().replaceAll('-', '')}`
+  const admin = postgres(inject('serverUrl'), { max: 1, onnotice: () => {} })
+  await admin.unsafe(empty ? `create database ${name}` : `create database ${name} template ${inject('template')}`)
+  const url = databaseUrl(inject('serverUrl'), name)
+  const sql = postgres(url, { max: 4, onnotice: () => {} })
+  afterAll(async () => {
+    await sql.end()
+    await admin.unsafe(`drop database ${name} with (force)`)
+    await admin.end()
+  })
+  return { url, sql }
+}
+
+/** The configuration that the environment of a test makes, with limits off unless a test wants them. */
+export function testConfig(url: string, environment: Record<string, string> = {}): AppConfig {
+  const defaults = { DATABASE_URL: url, SECRET_KEY: secretKey, RATE_LIMITS: 'off', SWEEP: 'off', LOG_LEVEL: 'silent' }
+  return readConfig({ ...defaults, ...environment }) as AppConfig
+}
+
+export interface Service extends TestDatabase {
+  readonly app: FastifyInstance
+}
+
+/** The service as production builds it, on a database of its own (or the given one); closed when the test file ends. */
+export async function startService(environment: Record<string, string> = {}, database?: TestDatabase): Promise<Service> {
+  const { url, sql } = database ?? (await cloneDatabase())
+  const app = await buildApp(testConfig(url, environment))
+  afterAll(() => app.close())
+  return { app, url, sql }
+}
