@@ -1,10 +1,11 @@
 import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
 import type { Config } from './config.ts'
 
-/** JSON lines without secrets: of a request only method and route; of a driver's error only its code. */
+/** JSON lines (on a terminal: readable ones) without secrets: of a request only method and route; of a driver's error only its code. */
 export function loggerOptions({ logLevel }: Pick<Config, 'logLevel'>): NonNullable<FastifyServerOptions['logger']> {
   return {
     level: logLevel,
+    ...(process.stdout.isTTY ? { transport: { target: 'pino-pretty' } } : {}),
     redact: ['password', 'token', 'refresh_token', 'access_token', '*.headers.authorization', '*.headers.cookie'],
     serializers: {
       err: (error) => describe(error) as never,

@@ -73,5 +73,8 @@ export class Problem extends Error {
 
 /** A 400 that names one field. */
 export function invalidField(pointer: string, detail: string, code: ProblemCode = 'invalid_request'): Problem {
-  return new Problem(code, { detail: `${pointer.slice(1).replaceAll('/', '.')}: ${detail}`, errors: [{ pointer, detail }] })
+  return new Problem(code, {
+    detail: `${pointer.slice(1).replaceAll('/', '.')}: ${detail}`,
+    errors: [{ pointer, detail }],
+  })
 }

@@ -1,6 +1,6 @@
 import type { Origin } from '#src/db/audit-events.ts'
 import { violates } from '#src/db/client.ts'
-import { changePassword, type SessionState } from '#src/db/sessions.ts'
+import { changePassword } from '#src/db/sessions.ts'
 import { type Account, createUser, type Credentials, deleteUser, updateProfile, userById } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from './core.ts'
@@ -77,11 +77,6 @@ export async function replacePassword(
 export async function deleteAccount(core: Core, account: Account, password: string, origin: Origin): Promise<void> {
   await confirmPassword(core, account.id, password, '/password')
   await core.db.row(deleteUser, { ...origin, id: account.id })
-}
-
-/** The account without what an access token adds to it. */
-export function accountOf({ sessionRevoked: _, sessionExpired: __, ...account }: SessionState): Account {
-  return account
 }
 
 async function confirmPassword(core: Core, id: number, password: string, pointer: string) {

@@ -28,7 +28,12 @@ export async function refresh(core: Core, text: string, origin: Origin): Promise
 }
 
 /** Ends sessions by a refresh token, for a client whose access token has expired; throws as `refresh` does. */
-export async function logOutByRefreshToken(core: Core, text: string, scope: LogoutScope, origin: Origin): Promise<void> {
+export async function logOutByRefreshToken(
+  core: Core,
+  text: string,
+  scope: LogoutScope,
+  origin: Origin,
+): Promise<void> {
   const presented = parse(text)
   const state = await stateOf(core, presented)
   if (state.sessionRevoked) return

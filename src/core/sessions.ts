@@ -11,7 +11,6 @@ import {
 import { type Account, type Credentials, upgradePasswordHash, userByEmail, userByUsername } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core, LoginOutcome } from './core.ts'
-import { accountOf } from './accounts.ts'
 import { type AccessClaims, type AccessToken, digestOf, firstRefreshToken, formatRefreshToken } from './tokens.ts'
 
 export interface TokenPair extends AccessToken {
@@ -65,7 +64,7 @@ export async function authenticate(core: Core, accessToken: string): Promise<Aut
   if (!state || state.sessionRevoked) throw new Problem('session_revoked')
   if (!state.isActive) throw new Problem('user_disabled')
   if (state.sessionExpired) throw new Problem('session_expired')
-  return { ...claims, account: accountOf(state) }
+  return { ...claims, account: state }
 }
 
 export type LogoutScope = 'global' | 'local' | 'others'

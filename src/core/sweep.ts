@@ -28,7 +28,11 @@ export async function sweep(core: Pick<Core, 'db' | 'counters'>, { days, auditDa
   )
 }
 
-async function untilEmpty(core: Pick<Core, 'counters'>, table: 'sessions' | 'audit_events', batch: () => Promise<number>) {
+async function untilEmpty(
+  core: Pick<Core, 'counters'>,
+  table: 'sessions' | 'audit_events',
+  batch: () => Promise<number>,
+) {
   let deleted: number
   do {
     deleted = await batch()

@@ -31,7 +31,9 @@ export function statement<Input extends Values, Row>(query: SQL, repeatable = fa
 export function columns(table: PgTable, alias: string, names?: readonly string[]): SQL {
   const wanted = Object.entries(getTableColumns(table)).filter(([name]) => names?.includes(name) ?? true)
   return sql.join(
-    wanted.map(([name, column]) => sql`${sql.identifier(alias)}.${sql.identifier(column.name)} as ${sql.identifier(name)}`),
+    wanted.map(
+      ([name, column]) => sql`${sql.identifier(alias)}.${sql.identifier(column.name)} as ${sql.identifier(name)}`,
+    ),
     sql`, `,
   )
 }
@@ -129,7 +131,7 @@ export class Database {
 
 /** A connection for work at the start, alone: it may hold locks and open transactions. */
 export function connectAlone(url: string): postgres.Sql {
-  return postgres(url, { max: 1, onnotice: () => {}, connect_timeout: 10, fetch_types: false })
+  return postgres(...addressed(url, { max: 1, onnotice: () => {}, connect_timeout: 10, fetch_types: false }))
 }
 
 /** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
@@ -154,7 +156,7 @@ const textArray: postgres.PostgresType<string[]> = {
 }
 
 function connect(url: string, size: number): postgres.Sql {
-  return postgres(url, {
+  const options: Options = {
     max: size,
     onnotice: () => {},
     fetch_types: false,
@@ -164,7 +166,18 @@ function connect(url: string, size: number): postgres.Sql {
     idle_timeout: 60,
     max_lifetime: 1800,
     connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
-  })
+  }
+  return postgres(...addressed(url, options))
+}
+
+type Options = NonNullable<Parameters<typeof postgres>[1]>
+
+/** Reads libpq's `?host=/folder` of a Unix socket, which postgres.js takes as an option only. */
+function addressed(text: string, options: Options): [string, Options] {
+  const url = new URL(text)
+  const host = url.searchParams.get('host')
+  url.searchParams.delete('host')
+  return [url.href, host === null ? options : { ...options, host }]
 }
 
 async function within<T>(ms: number, promise: Promise<T>, onLate: () => void): Promise<T> {
@@ -199,5 +212,7 @@ const away = /^(08|28|3D|40|53|57|58|XX|25006|55P03|[A-Z]{4,})/
 function asProblem(error: unknown): unknown {
   const code = codeOf(error)
   // Only the code is kept: messages and parameters of the driver hold addresses and hashes.
-  return away.test(code) ? new Problem('unavailable', { cause: `database: ${code}`, headers: { 'retry-after': '2' } }) : error
+  return away.test(code)
+    ? new Problem('unavailable', { cause: `database: ${code}`, headers: { 'retry-after': '2' } })
+    : error
 }

@@ -39,7 +39,9 @@ async function pendingMigrations(connection: postgres.Sql): Promise<number> {
   const known = readMigrationFiles({ migrationsFolder })
   const applied = await appliedMigrations(connection)
   if (applied.some((at) => !known.some(({ folderMillis }) => folderMillis === at)))
-    throw new SchemaError('The database is newer than this version of Latchkey; run the newer version or restore a backup.')
+    throw new SchemaError(
+      'The database is newer than this version of Latchkey; run the newer version or restore a backup.',
+    )
   return known.length - applied.length
 }
 

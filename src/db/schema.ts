@@ -100,10 +100,7 @@ export const auditEvents = pgTable(
     requestId: text('request_id'),
     detail: jsonb('detail').$type<Record<string, unknown>>(),
   },
-  (t) => [
-    index('audit_events_user_id_idx').on(t.userId, t.id),
-    index('audit_events_created_at_idx').on(t.createdAt),
-  ],
+  (t) => [index('audit_events_user_id_idx').on(t.userId, t.id), index('audit_events_created_at_idx').on(t.createdAt)],
 )
 
 export type User = typeof users.$inferSelect

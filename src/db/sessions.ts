@@ -108,7 +108,10 @@ export const endSessions = statement<EndAll, Ended>(
 )
 
 /** Sets a new password, unless the old one has changed meanwhile, and ends the other sessions. */
-export const changePassword = statement<EndAll & { passwordHash: string; newHash: string }, Ended & { changed: boolean }>(sql`
+export const changePassword = statement<
+  EndAll & { passwordHash: string; newHash: string },
+  Ended & { changed: boolean }
+>(sql`
   with owner as (
     update ${users} set password_hash = ${input('newHash')}, session_epoch = session_epoch + 1, updated_at = now()
     where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, session_epoch
@@ -118,7 +121,10 @@ export const changePassword = statement<EndAll & { passwordHash: string; newHash
   ${endedCount}, exists (select from owner) as changed from ended`)
 
 /** Ends one session of the user; no row if there is none that stands. */
-export const endSession = statement<Origin & { sessionId: string; userId: number; reason: RevokeReason }, { id: string }>(sql`
+export const endSession = statement<
+  Origin & { sessionId: string; userId: number; reason: RevokeReason },
+  { id: string }
+>(sql`
   with ended as (
     update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = ${input('reason')}
     where id = ${input('sessionId')} and user_id = ${input('userId')} and revoked_at is null

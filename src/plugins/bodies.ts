@@ -13,7 +13,7 @@ export default fp(
     app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
       if (body.length === 0) return done(null, undefined)
       if (!isUtf8(body)) return done(new Problem('invalid_request', { detail: 'The body is not UTF-8.' }))
-      parseJson(request, body.toString('utf8'), done)
+      void parseJson(request, body.toString('utf8'), done)
     })
 
     app.addHook('onRequest', async ({ headers }) => {
@@ -43,7 +43,8 @@ function parseForm(text: string): ParsedUrlQuery {
 /** Postgres knows no NUL, and every lone surrogate would become the same U+FFFD. */
 function requireText(value: unknown, pointer: string): void {
   if (typeof value === 'string') {
-    if (value.includes('\0') || !value.isWellFormed()) throw invalidField(pointer || '/', 'holds a character that is not allowed')
+    if (value.includes('\0') || !value.isWellFormed())
+      throw invalidField(pointer || '/', 'holds a character that is not allowed')
   } else if (typeof value === 'object' && value !== null) {
     for (const [name, item] of Object.entries(value)) {
       requireText(name, pointer)

@@ -22,7 +22,7 @@ export default fp(
       )
       const problem =
         allowed.length > 0
-          ? new Problem('method_not_allowed', { headers: { allow: [...new Set(allowed)].sort().join(', ') } })
+          ? new Problem('method_not_allowed', { headers: { allow: [...new Set(allowed)].toSorted().join(', ') } })
           : new Problem('not_found')
       return sendProblem(problem, request, reply)
     })
@@ -32,7 +32,8 @@ export default fp(
 
 /** Sends a problem; its cause goes to the log only. */
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply) {
-  if (problem.status >= 500) request.log[problem.status === 500 ? 'error' : 'warn']({ err: problem.cause }, problem.code)
+  if (problem.status >= 500)
+    request.log[problem.status === 500 ? 'error' : 'warn']({ err: problem.cause }, problem.code)
   else if (problem.cause !== undefined) request.log.info({ err: problem.cause }, problem.code)
   if (problem.status === 401 || problem.code === 'insufficient_scope' || problem.code === 'malformed_authorization')
     reply.header('www-authenticate', challengeOf(problem))
@@ -79,7 +80,9 @@ const frameworkCodes: Record<string, ProblemCode> = {
 function problemOf(error: FastifyError): Problem {
   if (error instanceof Problem) return error
   if (error.validation) {
-    const errors = (error.validation as unknown as Issue[]).flatMap((issue) => fieldErrors(issue, error.validationContext ?? 'body'))
+    const errors = (error.validation as unknown as Issue[]).flatMap((issue) =>
+      fieldErrors(issue, error.validationContext ?? 'body'),
+    )
     const detail = errors.map(({ pointer, detail: text }) => `${pointer.slice(1) || 'body'}: ${text}`).join('; ')
     return new Problem('invalid_request', { errors, detail })
   }

@@ -26,12 +26,30 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get(
     '/health',
-    { ...options, schema: { operationId: 'getHealth', summary: 'Alive', tags: ['operation'], security: [], response: { 200: Status } } },
+    {
+      ...options,
+      schema: {
+        operationId: 'getHealth',
+        summary: 'Alive',
+        tags: ['operation'],
+        security: [],
+        response: { 200: Status },
+      },
+    },
     async () => ({ status: 'ok' as const }),
   )
   app.get(
     '/ready',
-    { ...options, schema: { operationId: 'getReadiness', summary: 'Ready to serve', tags: ['operation'], security: [], response: { 200: Status } } },
+    {
+      ...options,
+      schema: {
+        operationId: 'getReadiness',
+        summary: 'Ready to serve',
+        tags: ['operation'],
+        security: [],
+        response: { 200: Status },
+      },
+    },
     async () => {
       if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
       await app.db.rows(reachable, {})

@@ -45,7 +45,9 @@ const Claims = Compile(ClaimsSchema)
 export default fp<JwtOptions>(
   async (app, { secretKey, secretKeyPrevious, issuer, jwtAudience: audience, accessTokenSeconds }) => {
     const current = keyOf(secretKey)
-    const ring = new Map([current, ...(secretKeyPrevious ? [keyOf(secretKeyPrevious)] : [])].map((key) => [key.kid, key]))
+    const ring = new Map(
+      [current, ...(secretKeyPrevious ? [keyOf(secretKeyPrevious)] : [])].map((key) => [key.kid, key]),
+    )
 
     await app.register(fastifyJwt, {
       secret: current.key,

@@ -18,7 +18,14 @@ declare module 'fastify' {
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
 const loginOutcomes = ['succeeded', 'failed', 'disabled', 'unavailable'] as const
 const refreshOutcomes = [
-  ...['rotated', 'replayed', 'superseded', 'reused', 'invalid', 'expired', 'revoked', 'unavailable'],
+  'rotated',
+  'replayed',
+  'superseded',
+  'reused',
+  'invalid',
+  'expired',
+  'revoked',
+  'unavailable',
 ] as const
 
 /** Prometheus metrics of HTTP, Node and the use cases; a registry of its own, so that two apps fit in one process. */

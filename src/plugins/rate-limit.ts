@@ -34,7 +34,7 @@ export default fp<Pick<Config, 'rateLimits' | 'redisUrl'>>(
         max,
         timeWindow,
         cache: rememberedKeys,
-        keyGenerator: (request) => `${name}:${keyOf(request as FastifyRequest)}`,
+        keyGenerator: (request) => `${name}:${keyOf(request)}`,
       } as Parameters<typeof app.createRateLimit>[0])
       return async (request: FastifyRequest): Promise<number> => {
         const result = await check(request)
@@ -44,10 +44,20 @@ export default fp<Pick<Config, 'rateLimits' | 'redisUrl'>>(
 
     const requests = limiter('requests', 3000, minute, addressOf)
     const logins = limiter('login', 50, minute, addressOf)
-    const loginPairs = limiter('login-pair', 10, 5 * minute, (request) => `${addressOf(request)}:${loginNameOf(request)}`)
+    const loginPairs = limiter(
+      'login-pair',
+      10,
+      5 * minute,
+      (request) => `${addressOf(request)}:${loginNameOf(request)}`,
+    )
     const loginNames = limiter('login-name', 100, 60 * minute, loginNameOf)
     // While an account is under attack from everywhere each address has two tries left: enough for its owner.
-    const besieged = limiter('login-besieged', 2, 5 * minute, (request) => `${addressOf(request)}:${loginNameOf(request)}`)
+    const besieged = limiter(
+      'login-besieged',
+      2,
+      5 * minute,
+      (request) => `${addressOf(request)}:${loginNameOf(request)}`,
+    )
     const registrations = limiter('registration', 60, 10 * minute, addressOf)
     const refreshes = limiter('refresh', 300, minute, addressOf)
     const sessionRefreshes = limiter('refresh-session', 60, minute, refreshSessionOf)

@@ -23,12 +23,10 @@ export default fp<ContractOptions & { contracts: string }>(
       const [name = '', mountedAt = ''] = entry.trim().split(':')
       const contract = contracts[name]
       if (!contract) throw new ConfigError([`CONTRACTS: must be a list of ${Object.keys(contracts).join(', ')}`])
-      await app.register(
-        async (scope) => {
-          requireAccessMark(scope)
-          await scope.register(contract.plugin, { ...options, prefix: `${mountedAt}${contract.prefix}` })
-        },
-      )
+      await app.register(async (scope) => {
+        requireAccessMark(scope)
+        await scope.register(contract.plugin, { ...options, prefix: `${mountedAt}${contract.prefix}` })
+      })
     }
   },
   { name: 'routes', dependencies: ['core', 'rate-limit', 'headers', 'bodies'] },

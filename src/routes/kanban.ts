@@ -45,7 +45,9 @@ const PasswordGrant = Type.Object({
 const RefreshGrant = Type.Object({ refresh_token: Type.Optional(RefreshTokenText) })
 const Logout = Type.Object({
   refresh_token: Type.Optional(RefreshTokenText),
-  scope: Type.Optional(Type.Unsafe<'global' | 'local' | 'others'>({ type: 'string', enum: ['global', 'local', 'others'] })),
+  scope: Type.Optional(
+    Type.Unsafe<'global' | 'local' | 'others'>({ type: 'string', enum: ['global', 'local', 'others'] }),
+  ),
 })
 const ProfileChange = Type.Object(
   { full_name: Type.Optional(Nullable(FullName)), username: Type.Optional(Username) },
@@ -54,7 +56,10 @@ const ProfileChange = Type.Object(
 const PasswordChange = Type.Object({ current_password: Password, new_password: NewPassword })
 const PasswordConfirmation = Type.Object({ password: Password })
 const SessionId = Type.Object({
-  id: Type.String({ pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$', examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] }),
+  id: Type.String({
+    pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$',
+    examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'],
+  }),
 })
 const Validity = Type.Object({
   valid: Type.Boolean({ examples: [true] }),
@@ -215,9 +220,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     },
     async (request) => {
       const { full_name: fullName, username } = request.body
-      return userBody(
-        await changeProfile(core, authOf(request).account.id, { fullName, username }, originOf(request)),
-      )
+      return userBody(await changeProfile(core, authOf(request).account.id, { fullName, username }, originOf(request)))
     },
   )
 
@@ -300,7 +303,11 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       },
     },
     async (request, reply) => {
-      const session = { userId: authOf(request).account.id, sessionId: request.params.id, reason: 'session_ended' } as const
+      const session = {
+        userId: authOf(request).account.id,
+        sessionId: request.params.id,
+        reason: 'session_ended',
+      } as const
       if (!(await endOneSession(core, session, originOf(request)))) throw new Problem('not_found')
       return reply.code(204).send(null)
     },

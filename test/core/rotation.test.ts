@@ -25,8 +25,9 @@ describe('1. 50 concurrent first uses', () => {
 
     expect(replies.map(({ statusCode }) => statusCode)).toEqual(Array(50).fill(200))
     expect(new Set(replies.map((reply) => tokensOf(reply).refresh_token)).size).toBe(1)
-    const rows = await sql`select generation from refresh_tokens where session_id = ${sessionIdOf(tokens.refresh_token)}`
-    expect(rows.map(({ generation }) => generation as number).sort()).toEqual([0, 1])
+    const rows =
+      await sql`select generation from refresh_tokens where session_id = ${sessionIdOf(tokens.refresh_token)}`
+    expect(rows.map(({ generation }) => generation as number).toSorted((a, b) => a - b)).toEqual([0, 1])
     expect(await outcome('rotated')).toBe(before.rotated + 1)
     expect(await outcome('replayed')).toBe(before.replayed + 49)
   })
@@ -45,9 +46,11 @@ describe('2. a lost response', () => {
   test('does not make the window slide, however often it is retried', async () => {
     const { tokens, refresh } = await signedUp(app)
     await refresh()
-    const [issued] = await sql`select issued_at from refresh_tokens where session_id = ${sessionIdOf(tokens.refresh_token)} and generation = 1`
+    const [issued] =
+      await sql`select issued_at from refresh_tokens where session_id = ${sessionIdOf(tokens.refresh_token)} and generation = 1`
     await refresh()
-    const [after] = await sql`select issued_at from refresh_tokens where session_id = ${sessionIdOf(tokens.refresh_token)} and generation = 1`
+    const [after] =
+      await sql`select issued_at from refresh_tokens where session_id = ${sessionIdOf(tokens.refresh_token)} and generation = 1`
     expect(after).toEqual(issued)
   })
 
@@ -141,7 +144,8 @@ describe('4. a token presented after its successor was used', () => {
     expect(codeOf(await refresh())).toBe('refresh_token_reused')
     expect(codeOf(await refresh(third.refresh_token))).toBe('refresh_token_revoked')
     expect((await refresh(other.refresh_token)).statusCode).toBe(200)
-    const events = await sql`select session_id from audit_events where user_id = ${userId} and type = 'refresh_token.reused'`
+    const events =
+      await sql`select session_id from audit_events where user_id = ${userId} and type = 'refresh_token.reused'`
     expect(events).toEqual([{ session_id: sessionIdOf(tokens.refresh_token) }])
     expect(await metric(app, 'auth_sessions_revoked_total{reason="reuse"}')).toBeGreaterThan(0)
   })
@@ -212,12 +216,15 @@ describe('the database', () => {
 })
 
 describe('a refresh token', () => {
-  test.each(['', 'x', 'lkr_', 'lkr_AAAAAAAAAAAAAAAAAAAAAA.0.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB', 'eyJhbGciOiJub25lIn0.e30.'])(
-    'that is not one (%j) is refused without a look at the database',
-    async (text) => {
-      expect(codeOf(await refreshWith(app, text))).toBe('refresh_token_invalid')
-    },
-  )
+  test.each([
+    '',
+    'x',
+    'lkr_',
+    'lkr_AAAAAAAAAAAAAAAAAAAAAA.0.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB',
+    'eyJhbGciOiJub25lIn0.e30.',
+  ])('that is not one (%j) is refused without a look at the database', async (text) => {
+    expect(codeOf(await refreshWith(app, text))).toBe('refresh_token_invalid')
+  })
 
   test('does not pass as an access token, nor an access token as a refresh token', async () => {
     const { tokens, me, refresh } = await signedUp(app)

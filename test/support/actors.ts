@@ -30,7 +30,12 @@ export async function signedUp(app: FastifyInstance, fields: object = {}): Promi
   const registered = await post(app, '/api/v1/users/', { email, password, ...fields })
   if (registered.statusCode !== 201) throw new Error(registered.body)
   const logIn = (headers: Record<string, string> = {}) =>
-    app.inject({ method: 'POST', url: '/api/v1/token', headers: { ...form, ...headers }, payload: formOf({ username: email, password }) })
+    app.inject({
+      method: 'POST',
+      url: '/api/v1/token',
+      headers: { ...form, ...headers },
+      payload: formOf({ username: email, password }),
+    })
   const tokens = (await logIn()).json<TokenReply>()
   const authorization = `Bearer ${tokens.access_token}`
   return {
@@ -50,7 +55,12 @@ export function refreshWith(app: FastifyInstance, refreshToken: string): Promise
   return post(app, '/api/v1/refresh', { refresh_token: refreshToken })
 }
 
-export function post(app: FastifyInstance, url: string, payload: object | string, headers: Record<string, string> = {}) {
+export function post(
+  app: FastifyInstance,
+  url: string,
+  payload: object | string,
+  headers: Record<string, string> = {},
+) {
   return app.inject({ method: 'POST', url, payload, headers } satisfies InjectOptions)
 }
 

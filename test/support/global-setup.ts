@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import postgres from 'postgres'
 import type { TestProject } from 'vitest/node'
+import { connectAlone } from '#src/db/client.ts'
 import { migrateDatabase } from '#src/db/migrate.ts'
 import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
 
@@ -17,7 +17,7 @@ declare module 'vitest' {
 export default async function setUp(project: TestProject) {
   const server = await startServer()
   const template = `latchkey_template_${process.pid}`
-  const admin = postgres(server.url, { max: 1, onnotice: () => {} })
+  const admin = connectAlone(server.url)
   await admin.unsafe(`create database ${template}`)
   await migrateDatabase(databaseUrl(server.url, template))
   project.provide('serverUrl', server.url)

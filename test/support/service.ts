@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import postgres from 'postgres'
+import type postgres from 'postgres'
 import { afterAll, inject } from 'vitest'
 import { type AppConfig, buildApp } from '#src/app.ts'
 import { readConfig } from '#src/config.ts'
+import { connectAlone } from '#src/db/client.ts'
 import { databaseUrl } from './global-setup.ts'
 
 export const secretKey = 'a-key-for-tests-0123456789-abcdefghijklmnop'
@@ -17,10 +18,10 @@ export interface TestDatabase {
 /** A clone of the template database, dropped when the test file ends. */
 export async function cloneDatabase({ empty = false } = {}): Promise<TestDatabase> {
   const name = `latchkey_${randomUUID().replaceAll('-', '')}`
-  const admin = postgres(inject('serverUrl'), { max: 1, onnotice: () => {} })
+  const admin = connectAlone(inject('serverUrl'))
   await admin.unsafe(empty ? `create database ${name}` : `create database ${name} template ${inject('template')}`)
   const url = databaseUrl(inject('serverUrl'), name)
-  const sql = postgres(url, { max: 4, onnotice: () => {} })
+  const sql = connectAlone(url)
   afterAll(async () => {
     await sql.end()
     await admin.unsafe(`drop database ${name} with (force)`)
@@ -40,7 +41,10 @@ export interface Service extends TestDatabase {
 }
 
 /** The service as production builds it, on a database of its own (or the given one); closed when the test file ends. */
-export async function startService(environment: Record<string, string> = {}, database?: TestDatabase): Promise<Service> {
+export async function startService(
+  environment: Record<string, string> = {},
+  database?: TestDatabase,
+): Promise<Service> {
   const { url, sql } = database ?? (await cloneDatabase())
   const app = await buildApp(testConfig(url, environment))
   afterAll(() => app.close())
