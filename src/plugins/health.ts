@@ -22,6 +22,10 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
   app.decorate('leave', () => {
     leaving = true
   })
+  // Or a client would keep its connection, and with it the process, alive.
+  app.addHook('onSend', async (_request, reply) => {
+    if (leaving) reply.header('connection', 'close')
+  })
   const options = { logLevel: 'warn', config: { access: 'public' } } as const
 
   app.get(

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
@@ -34,6 +34,8 @@ async function startServer(): Promise<{ url: string; stop: () => Promise<void> }
   const url = process.env['TEST_DATABASE_URL']
   if (url) return { url, stop: async () => {} }
   const dataDir = await mkdtemp(join(tmpdir(), 'latchkey-test-'))
+  // As root, Postgres runs as another user, who has to get through.
+  await chmod(dataDir, 0o755)
   const settings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300' }
   const server = await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres'), settings })
   return {
