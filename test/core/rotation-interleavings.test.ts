@@ -59,13 +59,16 @@ async function perform(actor: Actor, step: Step, seen: string[]) {
   }
 }
 
+const generationOf = (token: string) => Number(token.split('.')[1])
+
 /** Reads the rows of the session; resolves to whether it is revoked. */
-async function requireInvariants(userId: number): Promise<boolean> {
+async function requireInvariants(userId: number, lastSeen: number): Promise<boolean> {
   const [row] = await sql<{ generation: number; last: number; unspent: number; revoked: boolean }[]>`
     select s.generation, max(t.generation)::integer as last, s.revoked_at is not null as revoked,
       (count(*) filter (where t.generation >= s.generation))::integer as unspent
     from sessions s join refresh_tokens t on t.session_id = s.id where s.user_id = ${userId} group by s.id`
   expect(row?.unspent).toBe(1)
   expect(row?.last).toBe(row?.generation)
+  expect(row?.generation).toBe(lastSeen)
   return row?.revoked ?? false
 }
