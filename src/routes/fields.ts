@@ -1,7 +1,9 @@
 import type { FastifyRequest } from 'fastify'
-import { type Static, type TSchema, Type } from 'typebox'
+import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
 import type { Origin } from '#src/db/audit-events.ts'
 import type { Account } from '#src/db/users.ts'
+import { bodyOf } from '#src/plugins/errors.ts'
+import { catalogue, Problem, type ProblemCode } from '#src/problem.ts'
 
 const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 const label = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
@@ -51,6 +53,12 @@ export const RefreshTokenText = Type.String({
 })
 export const Nullable = <S extends TSchema & { type: string }>(schema: S) =>
   Type.Unsafe<Static<S> | null>({ ...schema, type: [schema.type, 'null'] })
+
+/** An object that is a component of the OpenAPI document; its example is made of those of its fields. */
+export function named<P extends TProperties>(title: string, fields: P, options: TObjectOptions = {}): TObject<P> {
+  const example = Object.entries(fields).map(([name, field]) => [name, (Reflect.get(field, 'examples') as unknown[])[0]])
+  return Type.Object(fields, { title, examples: [Object.fromEntries(example)], ...options })
+}
 
 const Moment = Type.String({ format: 'date-time', examples: ['2026-11-21T09:00:00.000Z'] })
 
