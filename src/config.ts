@@ -30,7 +30,15 @@ export const Environment = Type.Object({
   DATABASE_MIGRATE: switchedOn,
   SECRET_KEY: optional(),
   SECRET_KEY_PREVIOUS: optional(),
-  ALGORITHM: oneOf(['HS256'], 'HS256'),
+  ALGORITHM: oneOf(['HS256', 'ES256', 'EdDSA', 'RS256'], 'HS256'),
+  SIGNING_KEY_ROTATE_DAYS: whole(0, 3650, 0),
+  OAUTH_CLIENTS: optional('^[A-Za-z0-9._-]+:[^\\s:,]{16,}(,[A-Za-z0-9._-]+:[^\\s:,]{16,})*$'),
+  SERVICE_NAME: Type.String({ default: 'Latchkey' }),
+  SMTP_URL: optional('^smtps?://'),
+  MAIL_FROM: optional('^[^\\s<>@]+@[^\\s<>@]+$'),
+  PASSWORD_RESET_URL: optional('^https?://'),
+  EMAIL_VERIFY_URL: optional('^https?://'),
+  REQUIRE_VERIFIED_EMAIL: oneOf(['off', 'login'], 'off'),
   JWT_AUDIENCE: Type.String({ default: 'latchkey' }),
   ACCESS_TOKEN_EXPIRE_MINUTES: whole(1, 1440, 30),
   REFRESH_TOKEN_EXPIRE_DAYS: whole(1, 365, 7),
@@ -60,6 +68,8 @@ export const secretNames = [
   'DB_PASSWORD',
   'REDIS_URL',
   'METRICS_TOKEN',
+  'SMTP_URL',
+  'OAUTH_CLIENTS',
 ] as const
 
 type Settings = Static<typeof Environment>
@@ -80,6 +90,17 @@ export interface Config {
   readonly secretKey: string | undefined
   readonly secretKeyPrevious: string | undefined
   readonly algorithm: Settings['ALGORITHM']
+  /** Days after which a signing key is replaced by itself; 0: never. */
+  readonly signingKeyRotateDays: number
+  /** Client id → secret, for introspection. */
+  readonly oauthClients: ReadonlyMap<string, string>
+  readonly serviceName: string
+  readonly smtpUrl: string | undefined
+  readonly mailFrom: string
+  /** `undefined`: the service's own pages. */
+  readonly passwordResetUrl: string | undefined
+  readonly emailVerifyUrl: string | undefined
+  readonly requireVerifiedEmail: boolean
   readonly jwtAudience: string
   readonly accessTokenSeconds: number
   readonly refreshTokenSeconds: number
@@ -131,6 +152,9 @@ export function readConfig(variables: Variables): Config {
   }
   if (!trustedProxies.every(isCidr))
     faults.push('TRUSTED_PROXIES: must be a comma-separated list of addresses in CIDR notation, such as 10.0.0.0/8')
+  if (settings.SMTP_URL !== undefined && settings.MAIL_FROM === undefined)
+    faults.push('MAIL_FROM: is required with SMTP_URL; it is the address that mail comes from')
+  if (production && settings.SMTP_URL === undefined) warnings.push('SMTP_URL: is not set; mail is kept, but not sent')
   if (settings.RATE_LIMITS === 'off') warnings.push('RATE_LIMITS: are off; passwords can be guessed without a limit')
   if (faults.length > 0) throw new ConfigError(faults)
 
@@ -147,6 +171,14 @@ export function readConfig(variables: Variables): Config {
     secretKey: settings.SECRET_KEY,
     secretKeyPrevious: settings.SECRET_KEY_PREVIOUS,
     algorithm: settings.ALGORITHM,
+    signingKeyRotateDays: settings.SIGNING_KEY_ROTATE_DAYS,
+    oauthClients: new Map(listOf(settings.OAUTH_CLIENTS).map((pair) => pair.split(':', 2) as [string, string])),
+    serviceName: settings.SERVICE_NAME,
+    smtpUrl: settings.SMTP_URL,
+    mailFrom: settings.MAIL_FROM ?? 'latchkey@localhost',
+    passwordResetUrl: settings.PASSWORD_RESET_URL,
+    emailVerifyUrl: settings.EMAIL_VERIFY_URL,
+    requireVerifiedEmail: settings.REQUIRE_VERIFIED_EMAIL === 'login',
     jwtAudience: settings.JWT_AUDIENCE,
     accessTokenSeconds: settings.ACCESS_TOKEN_EXPIRE_MINUTES * 60,
     refreshTokenSeconds: settings.REFRESH_TOKEN_EXPIRE_DAYS * 86_400,

@@ -103,5 +103,65 @@ export const auditEvents = pgTable(
   (t) => [index('audit_events_user_id_idx').on(t.userId, t.id), index('audit_events_created_at_idx').on(t.createdAt)],
 )
 
+/** What a mailed link proves; a newer one of the same purpose takes the place of the older. */
+export const oneTimeTokens = pgTable(
+  'one_time_tokens',
+  {
+    userId: integer('user_id')
+      .notNull()
+      .references(() => users.id, { onDelete: 'cascade' }),
+    purpose: text('purpose').$type<OneTimePurpose>().notNull(),
+    digest: bytea('digest').notNull(),
+    /** The address that the link went to and that its use confirms. */
+    email: text('email').notNull(),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    expiresAt: moment('expires_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.userId, t.purpose] }), uniqueIndex('one_time_tokens_digest_key').on(t.digest)],
+)
+
+export type OneTimePurpose = 'password_reset' | 'email_verify' | 'email_change'
+
+/** Mail that is to be sent, written in the same statement as its cause. */
+export const outbox = pgTable(
+  'outbox',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    userId: integer('user_id').references(() => users.id, { onDelete: 'cascade' }),
+    template: text('template').notNull(),
+    recipient: text('recipient').notNull(),
+    data: jsonb('data').$type<Record<string, string>>().notNull(),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    attempts: integer('attempts').notNull().default(0),
+    /** When the next attempt may begin: also the end of the lease of the one that is under way. */
+    dueAt: moment('due_at').notNull().defaultNow(),
+    sentAt: moment('sent_at'),
+    deadAt: moment('dead_at'),
+    lastError: text('last_error'),
+  },
+  (t) => [
+    index('outbox_due_at_idx')
+      .on(t.dueAt)
+      .where(sql`${t.sentAt} is null and ${t.deadAt} is null`),
+    index('outbox_user_id_idx').on(t.userId),
+    index('outbox_created_at_idx').on(t.createdAt),
+  ],
+)
+
+/** Keys of ES256, EdDSA and RS256; the private part is encrypted under a key derived from `SECRET_KEY`. */
+export const signingKeys = pgTable('signing_keys', {
+  kid: text('kid').primaryKey(),
+  algorithm: text('algorithm').notNull(),
+  /** SPKI, PEM. */
+  publicKey: text('public_key').notNull(),
+  /** PKCS #8, PEM, sealed with AES-256-GCM. */
+  privateKey: bytea('private_key').notNull(),
+  createdAt: moment('created_at').notNull().defaultNow(),
+  /** It is published from the start and signs from this moment. */
+  signsFrom: moment('signs_from').notNull(),
+  /** Its tokens verify until then; null while it is the newest. */
+  verifiesUntil: moment('verifies_until'),
+})
+
 export type User = typeof users.$inferSelect
 export type Session = typeof sessions.$inferSelect

@@ -56,7 +56,10 @@ export const Nullable = <S extends TSchema & { type: string }>(schema: S) =>
 
 /** An object that is a component of the OpenAPI document; its example is made of those of its fields. */
 export function named<P extends TProperties>(title: string, fields: P, options: TObjectOptions = {}): TObject<P> {
-  const example = Object.entries(fields).map(([name, field]) => [name, (Reflect.get(field, 'examples') as unknown[])[0]])
+  const example = Object.entries(fields).map(([name, field]) => [
+    name,
+    (Reflect.get(field, 'examples') as unknown[])[0],
+  ])
   return Type.Object(fields, { title, examples: [Object.fromEntries(example)], ...options })
 }
 

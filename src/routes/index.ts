@@ -10,8 +10,9 @@ export interface ContractOptions {
   readonly secureCookies: boolean
 }
 
-const contracts: Record<string, { plugin: FastifyPluginAsync<ContractOptions>; prefix: string }> = {
-  kanban: { plugin: kanban, prefix: '/api/v1' },
+/** A contract is one plugin, or a few where one file would be too long. */
+const contracts: Record<string, { plugins: FastifyPluginAsync<ContractOptions>[]; prefix: string }> = {
+  kanban: { plugins: [kanban], prefix: '/api/v1' },
 }
 
 /** Mounts the contracts that are named, such as `kanban` or `kanban:/prefix`. */
@@ -25,7 +26,8 @@ export default fp<ContractOptions & { contracts: string }>(
       if (!contract) throw new ConfigError([`CONTRACTS: must be a list of ${Object.keys(contracts).join(', ')}`])
       await app.register(async (scope) => {
         requireAccessMark(scope)
-        await scope.register(contract.plugin, { ...options, prefix: `${mountedAt}${contract.prefix}` })
+        for (const plugin of contract.plugins)
+          await scope.register(plugin, { ...options, prefix: `${mountedAt}${contract.prefix}` })
       })
     }
   },
