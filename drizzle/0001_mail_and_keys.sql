@@ -37,4 +37,5 @@ ALTER TABLE "outbox" ADD CONSTRAINT "outbox_user_id_users_id_fk" FOREIGN KEY ("u
 CREATE UNIQUE INDEX "one_time_tokens_digest_key" ON "one_time_tokens" USING btree ("digest");--> statement-breakpoint
 CREATE INDEX "outbox_due_at_idx" ON "outbox" USING btree ("due_at") WHERE "outbox"."sent_at" is null and "outbox"."dead_at" is null;--> statement-breakpoint
 CREATE INDEX "outbox_user_id_idx" ON "outbox" USING btree ("user_id");--> statement-breakpoint
-CREATE INDEX "outbox_created_at_idx" ON "outbox" USING btree ("created_at");
+CREATE INDEX "outbox_created_at_idx" ON "outbox" USING btree ("created_at");--> statement-breakpoint
+CREATE UNIQUE INDEX "signing_keys_newest_key" ON "signing_keys" USING btree ("algorithm") WHERE "signing_keys"."verifies_until" is null;

@@ -48,7 +48,9 @@ export interface FieldError {
 }
 
 export interface ProblemOptions {
-  /** Replaces the catalogue's public detail. */
+  /** Replace what the catalogue says, where the RFC of a contract wants it otherwise. */
+  readonly status?: number
+  readonly error?: string
   readonly detail?: string
   readonly errors?: readonly FieldError[]
   readonly headers?: Readonly<Record<string, string>>
@@ -70,8 +72,8 @@ export class Problem extends Error {
     const [status, error, detail] = catalogue[code]
     this.name = 'Problem'
     this.code = code
-    this.status = status
-    this.error = error
+    this.status = options.status ?? status
+    this.error = options.error ?? error
     this.detail = options.detail ?? detail
     this.errors = options.errors
     this.headers = options.headers ?? {}

@@ -24,6 +24,9 @@ export interface AccessToken {
 export interface AccessClaims {
   readonly userId: number
   readonly sessionId: string
+  readonly tokenId: string
+  /** Seconds since 1970. */
+  readonly issuedAt: number
   /** Seconds since 1970. */
   readonly expiresAt: number
 }

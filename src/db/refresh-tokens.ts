@@ -53,6 +53,7 @@ export interface TokenState extends Grant {
   readonly sessionRevoked: boolean
   readonly sessionExpired: boolean
   readonly tokenExpired: boolean
+  readonly tokenExpiresAt: Date
   readonly headGeneration: number
   readonly successorSalt: Buffer | null
   readonly successorDigest: Buffer | null
@@ -70,7 +71,7 @@ export const refreshTokenState = statement<
     s.expires_at as "sessionExpiresAt", s.expires_at <= clock_timestamp() as "sessionExpired",
     s.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",
     s.generation as "headGeneration", s.successor_salt as "successorSalt",
-    t.expires_at <= clock_timestamp() as "tokenExpired", successor.digest as "successorDigest",
+    t.expires_at <= clock_timestamp() as "tokenExpired", t.expires_at as "tokenExpiresAt", successor.digest as "successorDigest",
     coalesce(successor.issued_at > clock_timestamp() - make_interval(secs => ${input('graceSeconds')}::integer), false)
       as "withinGrace"
   from ${refreshTokens} t

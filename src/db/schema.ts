@@ -149,19 +149,28 @@ export const outbox = pgTable(
 )
 
 /** Keys of ES256, EdDSA and RS256; the private part is encrypted under a key derived from `SECRET_KEY`. */
-export const signingKeys = pgTable('signing_keys', {
-  kid: text('kid').primaryKey(),
-  algorithm: text('algorithm').notNull(),
-  /** SPKI, PEM. */
-  publicKey: text('public_key').notNull(),
-  /** PKCS #8, PEM, sealed with AES-256-GCM. */
-  privateKey: bytea('private_key').notNull(),
-  createdAt: moment('created_at').notNull().defaultNow(),
-  /** It is published from the start and signs from this moment. */
-  signsFrom: moment('signs_from').notNull(),
-  /** Its tokens verify until then; null while it is the newest. */
-  verifiesUntil: moment('verifies_until'),
-})
+export const signingKeys = pgTable(
+  'signing_keys',
+  {
+    kid: text('kid').primaryKey(),
+    algorithm: text('algorithm').notNull(),
+    /** SPKI, PEM. */
+    publicKey: text('public_key').notNull(),
+    /** PKCS #8, PEM, sealed with AES-256-GCM. */
+    privateKey: bytea('private_key').notNull(),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    /** It is published from the start and signs from this moment. */
+    signsFrom: moment('signs_from').notNull(),
+    /** Its tokens verify until then; null while it is the newest. */
+    verifiesUntil: moment('verifies_until'),
+  },
+  (t) => [
+    // One newest key per algorithm, whichever of several instances makes it.
+    uniqueIndex('signing_keys_newest_key')
+      .on(t.algorithm)
+      .where(sql`${t.verifiesUntil} is null`),
+  ],
+)
 
 export type User = typeof users.$inferSelect
 export type Session = typeof sessions.$inferSelect

@@ -1,31 +1,34 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import fastifyJwt from '@fastify/jwt'
 import fp from 'fastify-plugin'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import type { Config } from '#src/config.ts'
+import { KeyRing } from '#src/core/key-ring.ts'
 import type { AccessClaims, AccessSubject, AccessToken, AccessTokens } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     accessTokens: AccessTokens
+    keyRing: KeyRing
   }
 }
 
-export type JwtOptions = Pick<Config, 'secretKeyPrevious' | 'jwtAudience' | 'accessTokenSeconds'> & {
+type JwtOptions = Pick<
+  Config,
+  'secretKeyPrevious' | 'jwtAudience' | 'accessTokenSeconds' | 'algorithm' | 'signingKeyRotateDays'
+> & {
   readonly secretKey: string
   readonly issuer: string
 }
 
-interface SigningKey {
-  readonly kid: string
-  readonly key: string
-}
+/** How long an instance may not know of a key; far less than a key is published before it signs. */
+const reloadEveryMs = 30_000
 
 const Header = Compile(
   Type.Object(
-    { alg: Type.Literal('HS256'), typ: Type.String(), kid: Type.String() },
+    { alg: Type.String(), typ: Type.String(), kid: Type.String() },
     // RFC 7515 §4.1.11, RFC 8725 §3.10: no `crit`, `jwk`, `jku`, `x5u` or anything else that asks to be believed.
     { additionalProperties: false },
   ),
@@ -41,21 +44,22 @@ const ClaimsSchema = Type.Object({
 })
 const Claims = Compile(ClaimsSchema)
 
-/** Access tokens: a ring of HS256 keys by `kid`; the current key signs, the previous one still verifies. */
+/** Access tokens (RFC 9068): signed by the newest key of the ring, checked by the key that their `kid` names. */
 export default fp<JwtOptions>(
-  async (app, { secretKey, secretKeyPrevious, issuer, jwtAudience: audience, accessTokenSeconds }) => {
-    const current = keyOf(secretKey)
-    const ring = new Map(
-      [current, ...(secretKeyPrevious ? [keyOf(secretKeyPrevious)] : [])].map((key) => [key.kid, key]),
-    )
+  async (app, options) => {
+    const { secretKey, secretKeyPrevious, issuer, jwtAudience: audience, accessTokenSeconds, algorithm } = options
+    const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
+    const ring = new KeyRing(app.db, secrets, algorithm, accessTokenSeconds)
+    await ring.load()
+    app.decorate('keyRing', ring)
+    keepFresh()
 
     await app.register(fastifyJwt, {
-      secret: current.key,
+      secret: secretKey,
       decode: { complete: true },
-      sign: { algorithm: 'HS256', kid: current.kid, header: { alg: 'HS256', typ: 'at+jwt' } },
+      sign: { algorithm: 'HS256' },
       // RFC 8725 §3.1, RFC 9068 §4: one algorithm, one type, every claim present. No cache: it would outlive a change.
       verify: {
-        algorithms: ['HS256'],
         checkTyp: 'at+jwt',
         allowedIss: issuer,
         allowedAud: audience,
@@ -68,20 +72,28 @@ export default fp<JwtOptions>(
       const now = Math.floor(Date.now() / 1000)
       const exp = Math.min(now + accessTokenSeconds, Math.floor(sessionExpiresAt.getTime() / 1000))
       const claims = { iss: issuer, aud: audience, sub: String(userId), sid: sessionId, jti: randomUUID(), roles, exp }
-      return { accessToken: app.jwt.sign(claims), expiresIn: Math.max(0, exp - now) }
+      const { kid, algorithm: alg, signWith: key } = ring.signer()
+      const accessToken = app.jwt.sign(claims, { key, kid, algorithm: alg, header: { alg, typ: 'at+jwt' } })
+      return { accessToken, expiresIn: Math.max(0, exp - now) }
     }
 
     function verify(token: string): AccessClaims {
       const claims = checked(token)
-      return { userId: Number(claims.sub), sessionId: claims.sid, expiresAt: claims.exp }
+      return {
+        userId: Number(claims.sub),
+        sessionId: claims.sid,
+        tokenId: claims.jti,
+        issuedAt: claims.iat,
+        expiresAt: claims.exp,
+      }
     }
 
     function checked(token: string): Static<typeof ClaimsSchema> {
       try {
         const { header } = app.jwt.decode<{ header: unknown }>(token) ?? {}
-        const key = Header.Check(header) ? ring.get(header.kid) : undefined
+        const key = Header.Check(header) ? ring.find(header.kid) : undefined
         if (!key) throw new Problem('token_invalid')
-        const claims = app.jwt.verify(token, { key: key.key })
+        const claims = app.jwt.verify(token, { key: key.verifyWith, algorithms: [key.algorithm] })
         if (!Claims.Check(claims)) throw new Problem('token_invalid')
         return claims
       } catch (error) {
@@ -90,15 +102,24 @@ export default fp<JwtOptions>(
       }
     }
 
+    function keepFresh(): void {
+      if (algorithm === 'HS256') return
+      const minAgeSeconds = options.signingKeyRotateDays * 86_400
+      const tend = async () => {
+        await ring.load()
+        if (minAgeSeconds > 0) await ring.rotate({ minAgeSeconds })
+      }
+      const timer = setInterval(() => {
+        tend().catch((error: unknown) => app.log.warn({ err: error }, 'the signing keys could not be read'))
+      }, reloadEveryMs)
+      timer.unref()
+      app.addHook('onClose', async () => clearInterval(timer))
+    }
+
     app.decorate('accessTokens', { sign, verify })
   },
-  { name: 'jwt' },
+  { name: 'jwt', dependencies: ['db'] },
 )
-
-/** The `kid` names the key and tells nothing of it. */
-function keyOf(key: string): SigningKey {
-  return { kid: createHash('sha256').update(`kid:${key}`).digest('base64url').slice(0, 16), key }
-}
 
 function codeOf(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined

@@ -170,6 +170,11 @@ export function userBody(account: Account): Static<typeof User> {
   }
 }
 
+/** A name that logs the user in and that nobody else can have: the username, or the e-mail address without one. */
+export function loginNameOf({ id, username, email }: Account): string {
+  return username ?? email ?? String(id)
+}
+
 /** Where a request comes from, for the audit trail. */
 export function originOf({ ip, headers, id }: FastifyRequest): Origin {
   return { ip, userAgent: headers['user-agent']?.slice(0, 400) ?? null, requestId: id }

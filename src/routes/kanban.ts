@@ -1,15 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { changeProfile, deleteAccount, register, replacePassword } from '#src/core/accounts.ts'
-import { logOutByRefreshToken, refresh } from '#src/core/rotation.ts'
-import { endOneSession, listSessions, logIn, logOutByAccessToken, type TokenPair } from '#src/core/sessions.ts'
+import { logOutByEither } from '#src/core/logout.ts'
+import { refresh } from '#src/core/rotation.ts'
+import { endOneSession, listSessions, logIn, type TokenPair } from '#src/core/sessions.ts'
 import { Problem } from '#src/problem.ts'
 import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
 import {
   Email,
   FullName,
-  LoginName,
   NewPassword,
   NoContent,
   Nullable,
@@ -24,6 +24,7 @@ import {
   userBody,
   Username,
 } from './fields.ts'
+import { allowEmptyBody, bearer, formFirst, jsonFirst, PasswordGrant, tokensBody } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 import { refreshCookie, TransportHeader } from './refresh-cookie.ts'
 
@@ -32,15 +33,6 @@ const Registration = Type.Object({
   password: NewPassword,
   username: Type.Optional(Nullable(Username)),
   full_name: Type.Optional(Nullable(FullName)),
-})
-/** What FastAPI's form and Swagger UI send along is taken and not used. */
-const PasswordGrant = Type.Object({
-  username: LoginName,
-  password: Password,
-  grant_type: Type.Optional(Type.String({ enum: ['password', ''], examples: ['password'] })),
-  scope: Type.Optional(Type.String({ maxLength: 1024 })),
-  client_id: Type.Optional(Type.String({ maxLength: 1024 })),
-  client_secret: Type.Optional(Type.String({ maxLength: 1024 })),
 })
 const RefreshGrant = Type.Object({ refresh_token: Type.Optional(RefreshTokenText) })
 const Logout = Type.Object({
@@ -72,8 +64,6 @@ const Validity = Type.Object({
 })
 const Status = Type.Object({ status: Type.String({ const: 'ok', examples: ['ok'] }) })
 
-const consumesForm = ['application/x-www-form-urlencoded', 'application/json']
-const bearer = [{ OAuth2PasswordBearer: [] }]
 const account = { tags: ['account'], security: bearer }
 const login = { tags: ['login'], security: [] }
 
@@ -117,7 +107,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         operationId: 'logIn',
         summary: 'Log in with a password',
         ...login,
-        consumes: consumesForm,
+        consumes: formFirst,
         headers: TransportHeader,
         body: PasswordGrant,
         response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
@@ -140,7 +130,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         summary: 'Exchange a refresh token for new tokens',
         description: 'A retry with the same token within the grace window gets the same new token again.',
         ...login,
-        consumes: ['application/json', 'application/x-www-form-urlencoded'],
+        consumes: jsonFirst,
         headers: TransportHeader,
         body: RefreshGrant,
         response: { 200: ref(Tokens), ...problems([400, 401, 403, 413, 415], 'application/json') },
@@ -170,7 +160,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         description: 'By the access token or, when that has expired, by a refresh token in the body or the cookie.',
         tags: ['login'],
         security: [...bearer, {}],
-        consumes: ['application/json', 'application/x-www-form-urlencoded'],
+        consumes: jsonFirst,
         headers: TransportHeader,
         body: Logout,
         response: { 204: NoContent, ...problems([400, 401, 403, 413, 415]) },
@@ -180,13 +170,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       const { scope = 'global' } = request.body
       const accessToken = bearerTokenOf(request)
       const refreshToken = request.body.refresh_token ?? cookie.read(request)
-      try {
-        if (accessToken === undefined) throw new Problem('token_missing')
-        await logOutByAccessToken(core, accessToken, scope, originOf(request))
-      } catch (error) {
-        if (refreshToken === undefined || !(error instanceof Problem) || error.status !== 401) throw error
-        await logOutByRefreshToken(core, refreshToken, scope, originOf(request))
-      }
+      await logOutByEither(core, { accessToken, refreshToken }, scope, originOf(request))
       if (scope !== 'others') cookie.clear(reply)
       return reply.code(204).send(null)
     },
@@ -355,18 +339,11 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
   )
 
   function sendTokens(pair: TokenPair, inCookie: boolean, reply: FastifyReply): Static<typeof Tokens> {
-    if (inCookie) cookie.write(reply, pair.refreshToken)
-    return {
-      access_token: pair.accessToken,
-      ...(inCookie ? {} : { refresh_token: pair.refreshToken }),
-      token_type: 'bearer',
-      expires_in: pair.expiresIn,
-    }
+    if (!inCookie) return tokensBody(pair)
+    cookie.write(reply, pair.refreshToken)
+    const { refresh_token: _, ...body } = tokensBody(pair)
+    return body
   }
-}
-
-async function allowEmptyBody(request: FastifyRequest): Promise<void> {
-  request.body ??= {}
 }
 
 /** Whether the session of the cookie cannot come back; a newer token or a fault says nothing of the kind. */

@@ -1,0 +1,154 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { register } from '#src/core/accounts.ts'
+import { logOutByEither } from '#src/core/logout.ts'
+import { refresh } from '#src/core/rotation.ts'
+import { logIn } from '#src/core/sessions.ts'
+import type { Account } from '#src/db/users.ts'
+import { Problem } from '#src/problem.ts'
+import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
+import { Email, loginNameOf, NewPassword, Nullable, originOf, problems, ref, Tokens, Username } from './fields.ts'
+import {
+  allowEmptyBody,
+  bearer,
+  jsonFirst,
+  LogoutBody,
+  messageOf,
+  PasswordGrant,
+  RefreshGrant,
+  tokensBody,
+} from './grants.ts'
+import type { ContractOptions } from './index.ts'
+
+const Registration = Type.Object({ username: Username, email: Email, password: NewPassword })
+const SignedUpUser = Type.Object({
+  id: Type.Integer({ examples: [1] }),
+  username: Type.String({ description: 'Or the e-mail address of a user without one.', examples: ['ada'] }),
+  email: Nullable(Type.String({ examples: ['ada@example.com'] })),
+  is_active: Type.Boolean({ examples: [true] }),
+})
+
+/** The contract of an auth service under `/auth` with JSON logins. */
+const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
+  const { core, limit } = app
+
+  app.post(
+    '/signup',
+    {
+      config: { access: 'public' },
+      preHandler: limit.registration,
+      schema: {
+        operationId: 'authSignupRegister',
+        summary: 'Register a new user',
+        tags: ['login'],
+        security: [],
+        body: Registration,
+        response: { 200: SignedUpUser, ...problems([400, 413, 415]) },
+      },
+    },
+    async (request) => {
+      const { username, email, password } = request.body
+      const created = register(core, { email, username, fullName: null, password }, originOf(request))
+      return signedUpBody(await created.catch(asAlreadyRegistered))
+    },
+  )
+
+  app.post(
+    '/login',
+    {
+      config: { access: 'public', oauthErrors: true },
+      preHandler: limit.login,
+      schema: {
+        operationId: 'authSignupLogIn',
+        summary: 'Log in with a password',
+        tags: ['login'],
+        security: [],
+        consumes: jsonFirst,
+        body: PasswordGrant,
+        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => {
+      const { username, password } = request.body
+      return tokensBody(await logIn(core, username, password, originOf(request)))
+    },
+  )
+
+  app.post(
+    '/refresh',
+    {
+      config: { access: 'public', oauthErrors: true },
+      preHandler: limit.refresh,
+      schema: {
+        operationId: 'authSignupRefresh',
+        summary: 'Exchange a refresh token for new tokens',
+        tags: ['login'],
+        security: [],
+        consumes: jsonFirst,
+        body: RefreshGrant,
+        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => tokensBody(await refresh(core, request.body.refresh_token, originOf(request))),
+  )
+
+  app.post(
+    '/logout',
+    {
+      config: { access: 'public' },
+      preValidation: allowEmptyBody,
+      schema: {
+        operationId: 'authSignupLogOut',
+        summary: 'End all sessions',
+        description: 'By an access token or a refresh token; without one that is valid there is nothing to end.',
+        tags: ['login'],
+        security: [...bearer, {}],
+        consumes: jsonFirst,
+        body: LogoutBody,
+        response: { 200: messageOf('Logout successful'), ...problems([400, 413, 415]) },
+      },
+    },
+    async (request) => {
+      await endSessionsIfAny(request).catch(unlessUnauthorized)
+      return { message: 'Logout successful' }
+    },
+  )
+
+  app.get(
+    '/me',
+    {
+      onRequest: authenticate,
+      schema: {
+        operationId: 'authSignupGetMe',
+        summary: 'The current user',
+        tags: ['account'],
+        security: bearer,
+        response: { 200: SignedUpUser, ...problems([400, 401]) },
+      },
+    },
+    async (request) => signedUpBody(authOf(request).account),
+  )
+
+  async function endSessionsIfAny(request: FastifyRequest<{ Body: Static<typeof LogoutBody> }>): Promise<void> {
+    const tokens = { accessToken: bearerTokenOf(request), refreshToken: request.body.refresh_token }
+    await logOutByEither(core, tokens, 'global', originOf(request))
+  }
+}
+
+function signedUpBody(account: Account): Static<typeof SignedUpUser> {
+  return { id: account.id, username: loginNameOf(account), email: account.email, is_active: account.isActive }
+}
+
+/** Here a name that is taken is a 400. */
+function asAlreadyRegistered(error: unknown): never {
+  if (error instanceof Problem && error.status === 409)
+    throw new Problem('already_registered', error.errors ? { errors: error.errors } : {})
+  throw error
+}
+
+function unlessUnauthorized(error: unknown): void {
+  if (!(error instanceof Problem) || error.status !== 401) throw error
+}
+
+export default authSignup

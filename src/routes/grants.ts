@@ -1,0 +1,38 @@
+import type { FastifyRequest } from 'fastify'
+import { type Static, Type } from 'typebox'
+import type { TokenPair } from '#src/core/sessions.ts'
+import { LoginName, Password, RefreshTokenText, type Tokens } from './fields.ts'
+
+/** A login. What FastAPI's form and Swagger UI send along is taken and not used. */
+export const PasswordGrant = Type.Object({
+  username: LoginName,
+  password: Password,
+  grant_type: Type.Optional(Type.String({ enum: ['password', ''], examples: ['password'] })),
+  scope: Type.Optional(Type.String({ maxLength: 1024 })),
+  client_id: Type.Optional(Type.String({ maxLength: 1024 })),
+  client_secret: Type.Optional(Type.String({ maxLength: 1024 })),
+})
+export const RefreshGrant = Type.Object({ refresh_token: RefreshTokenText })
+/** The body of a logout may be left out. */
+export const LogoutBody = Type.Object({ refresh_token: Type.Optional(RefreshTokenText) })
+/** A reply that says only that it is done. */
+export const messageOf = (text: string) => Type.Object({ message: Type.String({ examples: [text] }) })
+
+export const formFirst = ['application/x-www-form-urlencoded', 'application/json']
+export const jsonFirst = formFirst.toReversed()
+export const bearer = [{ OAuth2PasswordBearer: [] }]
+
+/** A token reply (RFC 6749 §5.1). */
+export function tokensBody(pair: TokenPair): Static<typeof Tokens> {
+  return {
+    access_token: pair.accessToken,
+    refresh_token: pair.refreshToken,
+    token_type: 'bearer',
+    expires_in: pair.expiresIn,
+  }
+}
+
+/** Route hook: no body is an empty one. */
+export async function allowEmptyBody(request: FastifyRequest): Promise<void> {
+  request.body ??= {}
+}

@@ -1,0 +1,259 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { introspect, revoke } from '#src/core/introspection.ts'
+import { refresh } from '#src/core/rotation.ts'
+import { logIn, type TokenPair } from '#src/core/sessions.ts'
+import { digestOf } from '#src/core/tokens.ts'
+import { Problem } from '#src/problem.ts'
+import { LoginName, named, originOf, Password, problems, ref, Tokens } from './fields.ts'
+import type { ContractOptions } from './index.ts'
+
+const ClientFields = {
+  client_id: Type.Optional(Type.String({ maxLength: 1024, examples: ['app'] })),
+  client_secret: Type.Optional(Type.String({ maxLength: 1024, examples: [''] })),
+}
+const TokenRequest = named('OAuthTokenRequest', {
+  grant_type: Type.String({ maxLength: 100, description: '`password` or `refresh_token`.', examples: ['password'] }),
+  username: Type.Optional(LoginName),
+  password: Type.Optional(Password),
+  refresh_token: Type.Optional(Type.String({ maxLength: 512, examples: ['lkr_…'] })),
+  scope: Type.Optional(Type.String({ maxLength: 1024, examples: [''] })),
+  ...ClientFields,
+})
+const TokenInQuestion = named('OAuthTokenInQuestion', {
+  token: Type.String({ maxLength: 8192, description: 'An access or a refresh token.', examples: ['lkr_…'] }),
+  token_type_hint: Type.Optional(Type.String({ maxLength: 100, examples: ['refresh_token'] })),
+  ...ClientFields,
+})
+const Introspection = named('Introspection', {
+  active: Type.Boolean({ examples: [true] }),
+  sub: Type.Optional(Type.String({ examples: ['1'] })),
+  username: Type.Optional(Type.String({ examples: ['ada'] })),
+  token_type: Type.Optional(Type.String({ examples: ['Bearer'] })),
+  iss: Type.Optional(Type.String({ examples: ['https://auth.example.com'] })),
+  aud: Type.Optional(Type.String({ examples: ['latchkey'] })),
+  iat: Type.Optional(Type.Integer({ examples: [1795240203] })),
+  exp: Type.Optional(Type.Integer({ examples: [1795242003] })),
+  jti: Type.Optional(Type.String({ examples: ['82542bf0-4a4a-4d2d-8a85-2c9cb87c59d9'] })),
+  sid: Type.Optional(Type.String({ examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] })),
+  roles: Type.Optional(Type.Array(Type.String({ examples: ['user'] }))),
+})
+const KeySet = named('KeySet', {
+  keys: Type.Array(Type.Unsafe<Record<string, unknown>>({ type: 'object', additionalProperties: true }), {
+    examples: [[{ kty: 'OKP', crv: 'Ed25519', x: 'public', kid: 'a1', alg: 'EdDSA', use: 'sig' }]],
+  }),
+})
+const Uri = Type.String({ examples: ['https://auth.example.com/oauth/token'] })
+const Words = Type.Array(Type.String({ examples: ['password'] }))
+const Metadata = named('AuthorizationServerMetadata', {
+  issuer: Uri,
+  token_endpoint: Uri,
+  revocation_endpoint: Uri,
+  introspection_endpoint: Uri,
+  jwks_uri: Uri,
+  response_types_supported: Words,
+  grant_types_supported: Words,
+  token_endpoint_auth_methods_supported: Words,
+  revocation_endpoint_auth_methods_supported: Words,
+  introspection_endpoint_auth_methods_supported: Words,
+})
+
+const form = { consumes: ['application/x-www-form-urlencoded'], tags: ['oauth'], security: [] }
+const open = { config: { access: 'public', oauthErrors: true } } as const
+
+/** OAuth 2.0 by the book, for a first party: RFC 6749 (password, refresh_token), 7009, 7662, 7517, 8414. */
+const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, audience, oauthClients }) => {
+  const { core, limit } = app
+
+  app.post(
+    '/oauth/token',
+    {
+      ...open,
+      preHandler: [
+        // Each grant under the limits of what it does.
+        async function limitGrant(request, reply) {
+          const isRefresh = fieldsOf(request).grant_type === 'refresh_token'
+          await (isRefresh ? limit.refresh : limit.login).call(app, request, reply)
+        },
+      ],
+      schema: {
+        operationId: 'oauthToken',
+        summary: 'Token endpoint (RFC 6749 §3.2)',
+        ...form,
+        body: TokenRequest,
+        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => {
+      authenticateClient(request, { required: false })
+      return tokenReply(await grant(request))
+    },
+  )
+
+  app.post(
+    '/oauth/revoke',
+    {
+      ...open,
+      preHandler: limit.refresh,
+      schema: {
+        operationId: 'oauthRevoke',
+        summary: 'Revocation (RFC 7009): ends the session of the token',
+        ...form,
+        body: TokenInQuestion,
+        response: { 200: Type.Object({}, { description: 'Revoked, or never known.' }), ...problems([400, 401, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => {
+      authenticateClient(request, { required: false })
+      await revoke(core, request.body.token, originOf(request))
+      return {}
+    },
+  )
+
+  app.post(
+    '/oauth/introspect',
+    {
+      ...open,
+      schema: {
+        operationId: 'oauthIntrospect',
+        summary: 'Introspection (RFC 7662), for the clients of OAUTH_CLIENTS',
+        ...form,
+        body: TokenInQuestion,
+        response: { 200: ref(Introspection), ...problems([400, 401, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => {
+      authenticateClient(request, { required: true })
+      const state = await introspect(core, request.body.token)
+      if (!state.active) return { active: false }
+      const { account, claims, tokenType, sessionId, expiresAt } = state
+      return {
+        active: true,
+        sub: String(account.id),
+        username: account.username ?? account.email ?? '',
+        token_type: tokenType,
+        iss: issuer,
+        aud: audience,
+        ...(claims ? { iat: claims.issuedAt, jti: claims.tokenId } : {}),
+        exp: expiresAt,
+        sid: sessionId,
+        roles: account.roles,
+      }
+    },
+  )
+
+  app.get(
+    '/.well-known/jwks.json',
+    {
+      ...open,
+      schema: {
+        operationId: 'getKeySet',
+        summary: 'Public keys of the access tokens (RFC 7517)',
+        tags: ['oauth'],
+        security: [],
+        response: { 200: ref(KeySet), ...problems([400]) },
+      },
+    },
+    async (_request, reply) => {
+      reply.header('cache-control', 'public, max-age=300')
+      return { keys: app.keyRing.publicKeys() }
+    },
+  )
+
+  app.get(
+    '/.well-known/oauth-authorization-server',
+    {
+      ...open,
+      schema: {
+        operationId: 'getServerMetadata',
+        summary: 'Metadata (RFC 8414)',
+        tags: ['oauth'],
+        security: [],
+        response: { 200: ref(Metadata), ...problems([400]) },
+      },
+    },
+    async (_request, reply) => {
+      const at = `${issuer}${app.prefix === '/' ? '' : app.prefix}`
+      reply.header('cache-control', 'public, max-age=300')
+      return {
+        issuer,
+        token_endpoint: `${at}/oauth/token`,
+        revocation_endpoint: `${at}/oauth/revoke`,
+        introspection_endpoint: `${at}/oauth/introspect`,
+        jwks_uri: `${at}/.well-known/jwks.json`,
+        response_types_supported: [],
+        grant_types_supported: ['password', 'refresh_token'],
+        token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+        revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+        introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+      }
+    },
+  )
+
+  async function grant(request: FastifyRequest): Promise<TokenPair> {
+    const { grant_type: type, username, password, refresh_token: refreshToken } = fieldsOf(request)
+    if (type === 'password') {
+      if (username === undefined || password === undefined) throw missing(username === undefined ? 'username' : 'password')
+      return asGrant(logIn(core, username, password, originOf(request)))
+    }
+    if (type === 'refresh_token') {
+      if (refreshToken === undefined) throw missing('refresh_token')
+      return asGrant(refresh(core, refreshToken, originOf(request)))
+    }
+    throw new Problem('grant_type_unsupported')
+  }
+
+  /** RFC 6749 §2.3.1. A client that is not configured is a public one, and its empty secret says nothing. */
+  function authenticateClient(request: FastifyRequest, { required }: { required: boolean }): void {
+    const [id, secret] = basicCredentials(request) ?? [fieldsOf(request).client_id ?? '', fieldsOf(request).client_secret ?? '']
+    const expected = oauthClients.get(id)
+    if (expected === undefined && !required) return
+    if (expected === undefined || !timingSafeEqual(digestOf(Buffer.from(secret)), digestOf(Buffer.from(expected))))
+      throw new Problem('client_invalid', { headers: { 'www-authenticate': 'Basic realm="oauth"' } })
+  }
+}
+
+type Fields = Partial<Static<typeof TokenRequest>>
+const fieldsOf = ({ body }: FastifyRequest): Fields => (body ?? {}) as Fields
+
+/** RFC 6749 §5.2: what the token endpoint refuses is a 400 `invalid_grant`; the code still says why. */
+async function asGrant(tokens: Promise<TokenPair>): Promise<TokenPair> {
+  try {
+    return await tokens
+  } catch (error) {
+    if (!(error instanceof Problem) || (error.status !== 401 && error.status !== 403)) throw error
+    throw new Problem(error.code, { status: 400, error: 'invalid_grant', detail: error.detail, cause: error.cause })
+  }
+}
+
+function missing(name: string): Problem {
+  return new Problem('invalid_request', {
+    detail: `${name}: is required`,
+    errors: [{ pointer: `/${name}`, detail: 'is required' }],
+  })
+}
+
+/** The credentials of `Authorization: Basic`; `undefined` without them, or when they are empty, as Swagger UI sends them. */
+function basicCredentials({ headers }: FastifyRequest): [id: string, secret: string] | undefined {
+  const encoded = /^basic ([A-Za-z0-9+/]+=*)$/i.exec(headers.authorization ?? '')?.[1]
+  if (encoded === undefined) return undefined
+  const [id = '', ...rest] = Buffer.from(encoded, 'base64').toString('utf8').split(':')
+  try {
+    return id === '' ? undefined : [decodeURIComponent(id), decodeURIComponent(rest.join(':'))]
+  } catch {
+    return [id, rest.join(':')]
+  }
+}
+
+function tokenReply(pair: TokenPair): Static<typeof Tokens> {
+  return {
+    access_token: pair.accessToken,
+    refresh_token: pair.refreshToken,
+    token_type: 'bearer',
+    expires_in: pair.expiresIn,
+  }
+}
+
+export default oauth
