@@ -107,5 +107,6 @@ function fieldErrors({ keyword, instancePath, message = 'is not valid', params }
   if (keyword === 'boolean') return []
   if (keyword === 'required') return named(params?.['requiredProperties'], 'is required')
   if (keyword === 'additionalProperties') return named(params?.['additionalProperties'], 'is unknown')
+  if (keyword === 'pattern') return [{ pointer: instancePath, detail: 'has the wrong form' }]
   return [{ pointer: instancePath === '' && part !== 'body' ? `/${part}` : instancePath, detail: message }]
 }

@@ -1,10 +1,10 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import fp from 'fastify-plugin'
-import { Type } from 'typebox'
 import { statement } from '#src/db/client.ts'
 import { users } from '#src/db/schema.ts'
 import { Problem } from '#src/problem.ts'
+import { problems, Status } from '#src/routes/fields.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -13,7 +13,6 @@ declare module 'fastify' {
   }
 }
 
-const Status = Type.Object({ status: Type.Literal('ok') }, { examples: [{ status: 'ok' }] })
 const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
 
 /** `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing. */
@@ -35,9 +34,10 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'getHealth',
         summary: 'Alive',
+        description: 'The process answers; says nothing of the database.',
         tags: ['operation'],
         security: [],
-        response: { 200: Status },
+        response: { 200: Status, ...problems([400]) },
       },
     },
     async () => ({ status: 'ok' as const }),
@@ -49,9 +49,10 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'getReadiness',
         summary: 'Ready to serve',
+        description: '503 while the database is away or the service is closing.',
         tags: ['operation'],
         security: [],
-        response: { 200: Status },
+        response: { 200: Status, ...problems([400]) },
       },
     },
     async () => {

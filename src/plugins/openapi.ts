@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
@@ -22,18 +23,15 @@ export default fp<Pick<Config, 'docs'> & { issuer: string }>(
           contact: { name: 'Latchkey', url: issuer },
           license: { name: 'MIT', identifier: 'MIT' } as never,
         },
-        servers: [{ url: issuer }],
+        // Relative, so that the page calls the service it came from.
+        servers: [{ url: '/' }],
         tags,
-        components: {
-          securitySchemes: {
-            OAuth2PasswordBearer: {
-              type: 'oauth2',
-              flows: { password: { tokenUrl: '/api/v1/token', refreshUrl: '/api/v1/refresh', scopes: {} } },
-            },
-          },
-        },
+        components: { securitySchemes: passwordScheme() },
       },
-      refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json['$id'] ?? `schema-${i}`) },
+      refResolver: { buildLocalReference: ({ $id }) => $id as string },
+      // The router ignores a trailing slash; paths with and without it would be two in the document.
+      transform: ({ schema, url }) => ({ schema, url: url.replace(/(?<=.)\/$/, '') }),
+      transformObject: (document) => ('openapiObject' in document ? finish(document.openapiObject as Document) : {}),
     })
     if (!docs) return
 
@@ -42,11 +40,54 @@ export default fp<Pick<Config, 'docs'> & { issuer: string }>(
     await app.register(swaggerUi, {
       routePrefix: '/docs',
       logLevel: 'warn',
-      uiConfig: { url: '/openapi.json', deepLinking: true, validatorUrl: null } as never,
-      staticCSP: true,
-      // It would turn every request of a page that is not on loopback into HTTPS.
-      transformStaticCSP: (header) => header.replace(/upgrade-insecure-requests;?/, ''),
+      theme: { title: 'Latchkey' },
+      uiConfig: { deepLinking: true, validatorUrl: null },
+      // Nothing from elsewhere. The plugin's own has `upgrade-insecure-requests`, which blanks the page off loopback.
+      staticCSP: {
+        'default-src': "'self'",
+        'img-src': "'self' data:",
+        'style-src': "'self' 'unsafe-inline'",
+        'object-src': "'none'",
+        'frame-ancestors': "'none'",
+      },
     })
   },
   { name: 'openapi', dependencies: ['headers'] },
 )
+
+type Schema = { title?: string; required?: string[]; minProperties?: number; $ref?: string }
+type Body = { required?: boolean; content?: Record<string, { schema: Schema }> }
+type Operation = { operationId?: string; requestBody?: Body; responses: Record<string, Body> }
+type Document = {
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: Record<string, Schema>; securitySchemes: object }
+}
+
+/** Adds what only the whole tells: where to log in, which bodies may be left out, components for titled shapes. */
+function finish(document: Document): Document {
+  const { paths, components } = document
+  const operations = Object.entries(paths).flatMap(([path, item]) =>
+    Object.values(item).map((operation) => ({ ...operation, path })),
+  )
+  const pathOf = (name: RegExp) => operations.find(({ operationId = '' }) => name.test(operationId))?.path
+  components.securitySchemes = passwordScheme(pathOf(/logIn$/i), pathOf(/refreshTokens$/i))
+
+  const mediaOf = (body?: Body) => Object.values(body?.content ?? {})
+  for (const { requestBody, responses } of operations) {
+    if (requestBody)
+      requestBody.required = mediaOf(requestBody).some(({ schema }) => schema.required || schema.minProperties)
+    for (const media of [requestBody, ...Object.values(responses)].flatMap(mediaOf)) {
+      const { title } = media.schema
+      if (title === undefined) continue
+      if (!isDeepStrictEqual((components.schemas[title] ??= media.schema), media.schema))
+        throw new Error(`two shapes are titled ${title}`)
+      media.schema = { $ref: `#/components/schemas/${title}` }
+    }
+  }
+  return document
+}
+
+function passwordScheme(tokenUrl = '/', refreshUrl?: string) {
+  const password = { tokenUrl, ...(refreshUrl === undefined ? {} : { refreshUrl }), scopes: {} }
+  return { OAuth2PasswordBearer: { type: 'oauth2', flows: { password } } } as const
+}

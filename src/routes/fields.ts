@@ -27,15 +27,18 @@ export const FullName = Type.String({
   pattern: '^[^\\u0000-\\u001f\\u007f\\u2028\\u2029]+$',
   minLength: 1,
   maxLength: 200,
+  description: 'In one line.',
   examples: ['Ada Lovelace'],
 })
 export const NewPassword = Type.String({
+  format: 'password',
   maxLength: 1024,
   description: '8 to 128 characters; neither a common password nor your own name or address.',
   examples: ['correct horse battery staple'],
 })
 /** Longer than any password that can be set, because one that was brought along may be. */
 export const Password = Type.String({
+  format: 'password',
   maxLength: 1024,
   description: 'Compared exactly.',
   examples: ['correct horse battery staple'],
@@ -63,22 +66,27 @@ export function named<P extends TProperties>(title: string, fields: P, options: 
   return Type.Object(fields, { title, examples: [Object.fromEntries(example)], ...options })
 }
 
-const Moment = Type.String({ format: 'date-time', examples: ['2026-11-21T09:00:00.000Z'] })
+export const Moment = Type.String({ format: 'date-time', examples: ['2026-11-21T09:00:00.000Z'] })
 
-export const User = Type.Object(
+export const Roles = Type.Array(Type.String(), { examples: [['user']] })
+export const SessionIdText = Type.String({ format: 'uuid', examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] })
+
+export const User = named(
+  'User',
   {
     id: Type.Integer({ examples: [1] }),
     email: Nullable(Type.String({ examples: ['ada@example.com'] })),
     username: Nullable(Type.String({ examples: ['ada'] })),
     full_name: Nullable(Type.String({ examples: ['Ada Lovelace'] })),
     is_active: Type.Boolean({ examples: [true] }),
-    roles: Type.Array(Type.String({ examples: ['user'] })),
+    roles: Roles,
     email_verified: Type.Boolean({ examples: [false] }),
     created_at: Moment,
   },
   { $id: 'User', description: 'A user.' },
 )
-export const Tokens = Type.Object(
+export const Tokens = named(
+  'Tokens',
   {
     access_token: Type.String({ description: 'JWT (RFC 9068).', examples: ['eyJhbGciOiJIUzI1NiJ9.e30.c2ln'] }),
     refresh_token: Type.Optional(
@@ -89,9 +97,10 @@ export const Tokens = Type.Object(
   },
   { $id: 'Tokens', description: 'A token reply (RFC 6749 §5.1).' },
 )
-export const Session = Type.Object(
+export const Session = named(
+  'Session',
   {
-    id: Type.String({ format: 'uuid', examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] }),
+    id: SessionIdText,
     created_at: Moment,
     last_used_at: Moment,
     expires_at: Moment,
@@ -101,25 +110,28 @@ export const Session = Type.Object(
   },
   { $id: 'Session', description: 'A login that still stands.' },
 )
-export const ProblemDetails = Type.Object(
+const FieldProblem = Type.Object({
+  pointer: Type.String({ description: 'JSON Pointer (RFC 6901) to the field.', examples: ['/email'] }),
+  detail: Type.String({ examples: ['is required'] }),
+})
+const ProblemDetails = named(
+  'Problem',
   {
     type: Type.String({ examples: ['about:blank'] }),
-    title: Type.String({ examples: ['Unauthorized'] }),
-    status: Type.Integer({ examples: [401] }),
-    detail: Type.String({ examples: ['Incorrect username or password.'] }),
-    error: Type.Optional(Type.String({ description: 'OAuth error code.', examples: ['invalid_grant'] })),
-    error_description: Type.Optional(Type.String({ examples: ['Incorrect username or password.'] })),
-    code: Type.String({ description: 'Stable name of the problem.', examples: ['credentials_invalid'] }),
-    errors: Type.Optional(
-      Type.Array(
-        Type.Object({
-          pointer: Type.String({ description: 'JSON Pointer to the field.', examples: ['/email'] }),
-          detail: Type.String({ examples: ['is required'] }),
-        }),
-      ),
-    ),
+    title: Type.String({ examples: ['Bad Request'] }),
+    status: Type.Integer({ examples: [400] }),
+    detail: Type.String({ examples: ['email: is required'] }),
+    error: Type.Optional(Type.String({ description: 'OAuth error code.', examples: ['invalid_request'] })),
+    error_description: Type.Optional(Type.String({ examples: ['email: is required'] })),
+    code: Type.String({ description: 'Stable name of the problem.', examples: ['invalid_request'] }),
+    errors: Type.Optional(Type.Array(FieldProblem, { examples: [[{ pointer: '/email', detail: 'is required' }]] })),
   },
   { $id: 'Problem', description: "Problem details (RFC 9457) with OAuth's and FastAPI's fields." },
+)
+export const Status = named(
+  'Status',
+  { status: Type.String({ const: 'ok', examples: ['ok'] }) },
+  { description: 'All is well.' },
 )
 export const components = [User, Tokens, Session, ProblemDetails]
 
@@ -127,31 +139,39 @@ export const components = [User, Tokens, Session, ProblemDetails]
 export const ref = <S extends TSchema>(schema: S) =>
   Type.Unsafe<Static<S>>({ $ref: `${String(Reflect.get(schema, '$id'))}#` })
 
+/** What a status means, and the problem that is its example. */
 const meanings = {
-  400: 'The request is not valid.',
-  401: 'The credentials or the token are not valid.',
-  403: 'Not allowed.',
-  404: 'There is no such thing.',
-  409: 'Already taken.',
-  413: 'The body is too large.',
-  415: 'The body is neither JSON nor a form in UTF-8.',
-  429: 'Too many requests; `Retry-After` says when to come back.',
-  503: 'A dependency is away; `Retry-After` says when to come back.',
-} as const
+  400: ['The request is not valid.', 'invalid_request'],
+  401: ['The credentials or the token are not valid.', 'token_invalid'],
+  403: ['Not allowed.', 'insufficient_scope'],
+  404: ['There is no such thing.', 'not_found'],
+  409: ['Already taken.', 'email_taken'],
+  413: ['The body is too large.', 'body_too_large'],
+  415: ['The body is neither JSON nor a form in UTF-8.', 'media_type_unsupported'],
+  429: ['Too many requests; `Retry-After` says when to come back.', 'too_many_requests'],
+  503: ['A dependency is away; `Retry-After` says when to come back.', 'unavailable'],
+} as const satisfies Record<number, readonly [description: string, code: ProblemCode]>
 
-/** The error replies of a route, for its response schema; 429 and 503 can always happen. */
-export function problems<const S extends keyof typeof meanings>(
-  statuses: readonly S[],
+type ErrorStatus = keyof typeof meanings
+type StatusOf<R> = R extends ProblemCode ? (typeof catalogue)[R][0] : R
+
+const retryAfter = { 'Retry-After': Type.Integer({ description: 'Seconds.', examples: [2] }) }
+const challenge = { 'WWW-Authenticate': Type.String({ description: 'RFC 6750 §3.', examples: ['Bearer'] }) }
+const errorHeaders: Partial<Record<ErrorStatus, TProperties>> = { 401: challenge, 429: retryAfter, 503: retryAfter }
+
+/** The error replies of a route by status or code, for its response schema; 429 and 503 can always happen. */
+export function problems<const R extends ErrorStatus | ProblemCode>(
+  reasons: readonly R[],
   mediaType: 'application/problem+json' | 'application/json' = 'application/problem+json',
-): Record<S | 429 | 503, TSchema> {
-  const entries = [...statuses, 429, 503].map((status) => [
-    status,
-    {
-      description: meanings[status as S],
-      content: { [mediaType]: { schema: ref(ProblemDetails) } },
-    },
-  ])
-  return Object.fromEntries(entries) as Record<S | 429 | 503, TSchema>
+): Record<StatusOf<R> | 429 | 503, TSchema> {
+  const codes = [...reasons, 429, 503].map((reason) => meanings[reason as ErrorStatus]?.[1] ?? reason) as ProblemCode[]
+  const entries = Object.entries(Object.groupBy(codes, (code) => catalogue[code][0])).map(([text, group]) => {
+    const status = Number(text) as ErrorStatus
+    const examples = Object.fromEntries(group.map((code) => [code, { value: bodyOf(new Problem(code)) }]))
+    const content = { [mediaType]: { schema: ref(ProblemDetails), examples } }
+    return [status, { description: meanings[status][0], headers: errorHeaders[status], content }]
+  })
+  return Object.fromEntries(entries) as Record<StatusOf<R> | 429 | 503, TSchema>
 }
 
 export const NoContent = Type.Null({ description: 'Done.' })

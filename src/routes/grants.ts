@@ -1,22 +1,34 @@
 import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import type { TokenPair } from '#src/core/sessions.ts'
-import { LoginName, Password, RefreshTokenText, type Tokens } from './fields.ts'
+import { LoginName, named, Password, RefreshTokenText, type Tokens } from './fields.ts'
 
 /** A login. What FastAPI's form and Swagger UI send along is taken and not used. */
-export const PasswordGrant = Type.Object({
+const Unused = Type.Optional(Type.String({ maxLength: 1024, description: 'Taken and not used.', examples: [''] }))
+export const PasswordGrant = named('PasswordGrant', {
   username: LoginName,
   password: Password,
   grant_type: Type.Optional(Type.String({ enum: ['password', ''], examples: ['password'] })),
-  scope: Type.Optional(Type.String({ maxLength: 1024 })),
-  client_id: Type.Optional(Type.String({ maxLength: 1024 })),
-  client_secret: Type.Optional(Type.String({ maxLength: 1024 })),
+  scope: Unused,
+  client_id: Unused,
+  client_secret: Unused,
 })
-export const RefreshGrant = Type.Object({ refresh_token: RefreshTokenText })
+export const RefreshGrant = named('RequiredRefreshGrant', { refresh_token: RefreshTokenText })
 /** The body of a logout may be left out. */
-export const LogoutBody = Type.Object({ refresh_token: Type.Optional(RefreshTokenText) })
+export const LogoutBody = named('LogoutByToken', { refresh_token: Type.Optional(RefreshTokenText) })
 /** A reply that says only that it is done. */
 export const messageOf = (text: string) => Type.Object({ message: Type.String({ examples: [text] }) })
+
+/** Why an access token is refused. */
+export const unauthenticated = [
+  'malformed_authorization',
+  'token_missing',
+  'token_invalid',
+  'token_expired',
+  'session_revoked',
+  'session_expired',
+  'user_disabled',
+] as const
 
 export const formFirst = ['application/x-www-form-urlencoded', 'application/json']
 export const jsonFirst = formFirst.toReversed()

@@ -10,6 +10,8 @@ import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
 import {
   Email,
   FullName,
+  Moment,
+  named,
   NewPassword,
   NoContent,
   Nullable,
@@ -18,52 +20,86 @@ import {
   problems,
   ref,
   RefreshTokenText,
+  Roles,
   Session,
+  SessionIdText,
+  Status,
   Tokens,
   User,
   userBody,
   Username,
 } from './fields.ts'
-import { allowEmptyBody, bearer, formFirst, jsonFirst, PasswordGrant, tokensBody } from './grants.ts'
+import { allowEmptyBody, bearer, formFirst, jsonFirst, PasswordGrant, tokensBody, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 import { refreshCookie, TransportHeader } from './refresh-cookie.ts'
 
-const Registration = Type.Object({
+const Registration = named('Registration', {
   email: Email,
   password: NewPassword,
   username: Type.Optional(Nullable(Username)),
   full_name: Type.Optional(Nullable(FullName)),
 })
-const RefreshGrant = Type.Object({ refresh_token: Type.Optional(RefreshTokenText) })
-const Logout = Type.Object({
+const RefreshGrant = named('RefreshGrant', { refresh_token: Type.Optional(RefreshTokenText) })
+const Logout = named('Logout', {
   refresh_token: Type.Optional(RefreshTokenText),
   scope: Type.Optional(
-    Type.Unsafe<'global' | 'local' | 'others'>({ type: 'string', enum: ['global', 'local', 'others'] }),
+    Type.Unsafe<'global' | 'local' | 'others'>({
+      type: 'string',
+      enum: ['global', 'local', 'others'],
+      description: 'Every session (also when left out), the one of the token, or all the others.',
+      examples: ['global'],
+    }),
   ),
 })
-const ProfileChange = Type.Object(
+const ProfileChange = named(
+  'ProfileChange',
   { full_name: Type.Optional(Nullable(FullName)), username: Type.Optional(Username) },
   { additionalProperties: false, minProperties: 1 },
 )
-const PasswordChange = Type.Object({ current_password: Password, new_password: NewPassword })
-const PasswordConfirmation = Type.Object({ password: Password })
+const PasswordChange = named('PasswordChange', { current_password: Password, new_password: NewPassword })
+const PasswordConfirmation = named('PasswordConfirmation', { password: Password })
 const SessionId = Type.Object({
   id: Type.String({
     pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$',
+    description: 'As in the list of sessions.',
     examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'],
   }),
 })
-const Validity = Type.Object({
-  valid: Type.Boolean({ examples: [true] }),
-  username: Nullable(Type.String({ examples: ['ada'] })),
-  email: Nullable(Type.String({ examples: ['ada@example.com'] })),
-  user_id: Type.Integer({ examples: [1] }),
-  roles: Type.Array(Type.String({ examples: ['user'] })),
-  session_id: Type.String({ examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] }),
-  expires_at: Type.String({ format: 'date-time', examples: ['2026-11-21T09:30:00.000Z'] }),
-})
-const Status = Type.Object({ status: Type.String({ const: 'ok', examples: ['ok'] }) })
+const Validity = named(
+  'Validity',
+  {
+    valid: Type.Boolean({ examples: [true] }),
+    username: User.properties.username,
+    email: User.properties.email,
+    user_id: User.properties.id,
+    roles: Roles,
+    session_id: SessionIdText,
+    expires_at: Moment,
+  },
+  { description: 'What a valid access token stands for.' },
+)
 
+const refusedRefresh = [
+  'refresh_token_missing',
+  'refresh_token_invalid',
+  'refresh_token_expired',
+  'refresh_token_revoked',
+  'refresh_token_superseded',
+  'refresh_token_reused',
+  'refresh_token_user_disabled',
+  'csrf_rejected',
+] as const
+const refusedLogout = [
+  'malformed_authorization',
+  'token_missing',
+  'token_invalid',
+  'token_expired',
+  'refresh_token_invalid',
+  'refresh_token_expired',
+  'refresh_token_reused',
+  'refresh_token_user_disabled',
+  'csrf_rejected',
+] as const
 const account = { tags: ['account'], security: bearer }
 const login = { tags: ['login'], security: [] }
 
@@ -85,9 +121,13 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'registerUser',
         summary: 'Register a new user',
+        description: 'The account can log in at once, by its e-mail address or its username.',
         ...login,
         body: Registration,
-        response: { 201: ref(User), ...problems([400, 409, 413, 415]) },
+        response: {
+          201: ref(User),
+          ...problems([400, 'password_unsuitable', 'email_taken', 'username_taken', 413, 415]),
+        },
       },
     },
     async (request, reply) => {
@@ -106,11 +146,12 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'logIn',
         summary: 'Log in with a password',
+        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
         ...login,
         consumes: formFirst,
         headers: TransportHeader,
         body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
       },
     },
     async (request, reply) => {
@@ -133,7 +174,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         consumes: jsonFirst,
         headers: TransportHeader,
         body: RefreshGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 403, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, ...refusedRefresh, 413, 415], 'application/json') },
       },
     },
     async (request, reply) => {
@@ -163,7 +204,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         consumes: jsonFirst,
         headers: TransportHeader,
         body: Logout,
-        response: { 204: NoContent, ...problems([400, 401, 403, 413, 415]) },
+        response: { 204: NoContent, ...problems([400, ...refusedLogout, 413, 415]) },
       },
     },
     async (request, reply) => {
@@ -183,8 +224,9 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'getMe',
         summary: 'The current user',
+        description: 'Whom the access token stands for.',
         ...account,
-        response: { 200: ref(User), ...problems([400, 401]) },
+        response: { 200: ref(User), ...problems(unauthenticated) },
       },
     },
     async (request) => userBody(authOf(request).account),
@@ -197,9 +239,10 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'updateMe',
         summary: 'Change name or username',
+        description: 'Changes the fields that are sent; `full_name: null` takes the name away.',
         ...account,
         body: ProfileChange,
-        response: { 200: ref(User), ...problems([400, 401, 409, 413, 415]) },
+        response: { 200: ref(User), ...problems([400, ...unauthenticated, 'username_taken', 413, 415]) },
       },
     },
     async (request) => {
@@ -216,9 +259,13 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'changePassword',
         summary: 'Change the password and end the other sessions',
+        description: 'Needs the current password. The session of this access token goes on.',
         ...account,
         body: PasswordChange,
-        response: { 204: NoContent, ...problems([400, 401, 413, 415]) },
+        response: {
+          204: NoContent,
+          ...problems([400, 'password_unsuitable', 'password_incorrect', ...unauthenticated, 413, 415]),
+        },
       },
     },
     async (request, reply) => {
@@ -236,9 +283,10 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'deleteMe',
         summary: 'Delete the account and everything of it',
+        description: 'Needs the password; cannot be undone.',
         ...account,
         body: PasswordConfirmation,
-        response: { 204: NoContent, ...problems([400, 401, 413, 415]) },
+        response: { 204: NoContent, ...problems([400, 'password_incorrect', ...unauthenticated, 413, 415]) },
       },
     },
     async (request, reply) => {
@@ -255,8 +303,9 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'listSessions',
         summary: 'The logins that still stand',
+        description: 'One entry per login that is neither ended nor expired.',
         ...account,
-        response: { 200: Type.Array(ref(Session)), ...problems([400, 401]) },
+        response: { 200: Type.Array(ref(Session), { description: 'The sessions.' }), ...problems(unauthenticated) },
       },
     },
     async (request) => {
@@ -281,9 +330,10 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'endSession',
         summary: 'End one login',
+        description: 'Its tokens are refused from now on. The session of this access token can be ended too.',
         ...account,
         params: SessionId,
-        response: { 204: NoContent, ...problems([400, 401, 404]) },
+        response: { 204: NoContent, ...problems([400, ...unauthenticated, 404]) },
       },
     },
     async (request, reply) => {
@@ -304,8 +354,9 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'validateToken',
         summary: 'Check an access token and its session',
+        description: 'For other services: a token whose session has ended is refused although it has not expired.',
         ...account,
-        response: { 200: Validity, ...problems([400, 401]) },
+        response: { 200: Validity, ...problems(unauthenticated) },
       },
     },
     async (request) => {
@@ -330,9 +381,10 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       schema: {
         operationId: 'getApiHealth',
         summary: 'Alive',
+        description: 'The process answers; says nothing of the database.',
         tags: ['operation'],
         security: [],
-        response: { 200: Status, ...problems([]) },
+        response: { 200: Status, ...problems([400]) },
       },
     },
     async () => ({ status: 'ok' as const }),

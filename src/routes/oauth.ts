@@ -102,7 +102,10 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         summary: 'Revocation (RFC 7009): ends the session of the token',
         ...form,
         body: TokenInQuestion,
-        response: { 200: Type.Object({}, { description: 'Revoked, or never known.' }), ...problems([400, 401, 413, 415], 'application/json') },
+        response: {
+          200: Type.Object({}, { description: 'Revoked, or never known.' }),
+          ...problems([400, 401, 413, 415], 'application/json'),
+        },
       },
     },
     async (request) => {
@@ -195,7 +198,8 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
   async function grant(request: FastifyRequest): Promise<TokenPair> {
     const { grant_type: type, username, password, refresh_token: refreshToken } = fieldsOf(request)
     if (type === 'password') {
-      if (username === undefined || password === undefined) throw missing(username === undefined ? 'username' : 'password')
+      if (username === undefined || password === undefined)
+        throw missing(username === undefined ? 'username' : 'password')
       return asGrant(logIn(core, username, password, originOf(request)))
     }
     if (type === 'refresh_token') {
@@ -207,7 +211,10 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
 
   /** RFC 6749 §2.3.1. A client that is not configured is a public one, and its empty secret says nothing. */
   function authenticateClient(request: FastifyRequest, { required }: { required: boolean }): void {
-    const [id, secret] = basicCredentials(request) ?? [fieldsOf(request).client_id ?? '', fieldsOf(request).client_secret ?? '']
+    const [id, secret] = basicCredentials(request) ?? [
+      fieldsOf(request).client_id ?? '',
+      fieldsOf(request).client_secret ?? '',
+    ]
     const expected = oauthClients.get(id)
     if (expected === undefined && !required) return
     if (expected === undefined || !timingSafeEqual(digestOf(Buffer.from(secret)), digestOf(Buffer.from(expected))))

@@ -1,0 +1,90 @@
+import { randomBytes } from 'node:crypto'
+import { availableParallelism } from 'node:os'
+import { hash, verify } from '@node-rs/argon2'
+import fastify from 'fastify'
+import postgres from 'postgres'
+import { rotateRefreshToken } from '#src/db/refresh-tokens.ts'
+import { sessionState } from '#src/db/sessions.ts'
+import { digestOfHead, type Head } from './rows.ts'
+
+/** Where the limits run and on which sessions. */
+export interface LimitSettings {
+  readonly url: string
+  readonly poolSize: number
+  readonly heads: readonly Head[]
+}
+
+/** As long as a real one, so that both replies cost the network the same. */
+const accessToken = 'x'.repeat(420)
+const refreshToken = 'x'.repeat(72)
+
+/** Serves the bare counterparts of the routes at the same paths; resolves to the port. */
+async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<number> {
+  const run = connect(url, poolSize)
+  const app = fastify()
+  app.get('/health', async () => ({ status: 'ok' }))
+
+  let turn = 0
+  const next = () => heads[turn++ % heads.length] as Head
+  const select = async () => {
+    const { id: sessionId, userId } = next()
+    return run(sessionState, { sessionId, userId })
+  }
+  app.get('/api/v1/me', select)
+  app.post('/api/v1/validate', select)
+
+  const moving = new Map(heads.map((head) => [head.id, { generation: head.generation, digest: digestOfHead(head) }]))
+  const salt = randomBytes(16)
+  const successorDigest = randomBytes(32)
+  app.post('/api/v1/refresh', async () => {
+    const { id: sessionId } = next()
+    const head = moving.get(sessionId)
+    const row = await run(rotateRefreshToken, { sessionId, ...head, salt, successorDigest, refreshSeconds: 604_800 })
+    if (!row || !head) throw new Error('the head was not moved')
+    moving.set(sessionId, { generation: head.generation + 1, digest: successorDigest })
+    return { access_token: accessToken, refresh_token: refreshToken, token_type: 'bearer', expires_in: 1800 }
+  })
+
+  app.get('/argon2/:seconds', async (request) => verifyFor(Number((request.params as { seconds: string }).seconds)))
+  return Number(new URL(await app.listen({ host: '127.0.0.1', port: 0 })).port)
+}
+
+/** Bare postgres.js with the options of `src/db/client.ts` that count; `max_pipeline` and all else as they come. */
+function connect(text: string, max: number) {
+  const url = new URL(text)
+  const host = url.searchParams.get('host')
+  url.searchParams.delete('host')
+  const options = { max, fetch_types: false, onnotice: () => {} }
+  const sql = postgres(url.href, host === null ? options : { ...options, host })
+  return async (query: { text: string; parameters: readonly unknown[] }, input: Record<string, unknown>) => {
+    const values = query.parameters.map((parameter) => input[(parameter as { name: string }).name])
+    return (await sql.unsafe(query.text, values as never[], { prepare: true }))[0]
+  }
+}
+
+/** Raw argon2id checks as many at once as the service's gate lets through; per second. */
+async function verifyFor(seconds: number): Promise<{ perSecond: number; width: number }> {
+  const width = gateWidth()
+  const stored = await hash('a password', { memoryCost: 19_456, timeCost: 2, parallelism: 1 })
+  const start = performance.now()
+  let done = 0
+  const lane = async () => {
+    while (performance.now() - start < seconds * 1000) {
+      await verify(stored, 'a password')
+      done++
+    }
+  }
+  await Promise.all(Array.from({ length: width }, lane))
+  return { perSecond: (done * 1000) / (performance.now() - start), width }
+}
+
+/** As `makePasswords` computes it. */
+export function gateWidth(): number {
+  return Math.max(1, Math.min(availableParallelism(), Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) - 1))
+}
+
+if (import.meta.main)
+  process.once('message', (settings: LimitSettings) => {
+    process.once('disconnect', () => process.exit())
+    void serveLimits(settings).then((port) => process.send?.(port))
+  })

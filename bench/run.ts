@@ -1,0 +1,119 @@
+import { availableParallelism } from 'node:os'
+import { setTimeout } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { connectAlone } from '#src/db/client.ts'
+import { compareSizes } from './large.ts'
+import { gateWidth } from './limits.ts'
+import { benchPassword, type Load } from './load.ts'
+import { runPgbench } from './pgbench.ts'
+import { isInstalled, runLoad, type ServiceProcess, startLimits } from './processes.ts'
+import { poolSize, startPostgres, startService, stopEverything } from './processes.ts'
+import { isMissed, median, report, type Row, rowOf } from './report.ts'
+import { someHeads, tokenOf, writeRows } from './rows.ts'
+
+const connections = 16
+const seconds = 2.5
+const rounds = [1, 2, 3]
+const queuedLogins = 200
+
+const { values: flags } = parseArgs({ options: { large: { type: 'boolean' }, strict: { type: 'boolean' } } })
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => void stopEverything().finally(() => process.exit(130)))
+
+try {
+  const started = performance.now()
+  const { rows, ...facts } = flags.large ? await compareSizes() : await compareWithLimits()
+  const machine = { cores: availableParallelism(), node: process.version, poolSize }
+  report(rows, { ...machine, ...facts, secondsTaken: Math.round((performance.now() - started) / 1000) })
+  if (flags.strict && rows.some(isMissed)) process.exitCode = 1
+} finally {
+  await stopEverything()
+}
+
+/** The service and its limits in turns, so that whatever slows the machine slows both. */
+async function compareWithLimits() {
+  const createDatabase = await startPostgres()
+  const url = await createDatabase('latchkey_bench')
+  const sql = connectAlone(url)
+  await writeRows(sql, 1000)
+  const heads = await someHeads(sql, 960)
+  await sql.end()
+  const limits = await startLimits({ url, poolSize, heads: heads.slice(480) })
+  // The first start fills the caches of the file system.
+  await (await startService(url)).stop()
+  const service = await startService(url)
+
+  const accessTokens = await Promise.all(usernames(connections).map((username) => accessTokenOf(service, username)))
+  let refreshTokens = heads.slice(0, 480).map(tokenOf)
+  const refresh = async (base: string, duration: number) => {
+    const load = await runLoad({ base, route: 'refresh', items: refreshTokens, connections, seconds: duration })
+    if (base === service.base) refreshTokens = load.items
+    return load
+  }
+  const send = (route: 'health' | 'me' | 'validate') => (base: string, duration: number) =>
+    runLoad({ base, route, items: accessTokens, connections, seconds: duration })
+  const inTurns = async (name: string, load: (base: string, seconds: number) => Promise<Load>, target?: number) => {
+    for (const base of [service.base, limits]) await load(base, 1)
+    const pairs = []
+    for (const _ of rounds)
+      pairs.push({ service: await load(service.base, seconds), limit: (await load(limits, seconds)).perSecond })
+    return rowOf(name, pairs, target)
+  }
+
+  const rows: Row[] = [
+    await inTurns('/health ÷ bare route', send('health')),
+    await inTurns('/me ÷ bare SELECT', send('me'), 0.75),
+    await inTurns('/validate ÷ bare SELECT', send('validate'), 0.75),
+    await inTurns('/refresh ÷ bare rotation', refresh, 0.8),
+    await compareLogins(service, limits),
+    await compareUnderLogins(service, accessTokens),
+  ]
+  rows.push({ name: 'memory, MB ÷ 200', value: service.memory(), limit: 200, ratio: service.memory() / 200, target: 1, atMost: true })
+  const pgbench = isInstalled('pgbench') ? await runPgbench(url, 3) : 'not installed'
+  return { rows, connections, readyMs: Math.round(service.readyMs), pgbench }
+}
+
+/** Logins against argon2 alone, two for each place in the gate. */
+async function compareLogins(service: ServiceProcess, limits: string): Promise<Row> {
+  const logins = { base: service.base, route: 'token', items: usernames(8), connections: 2 * gateWidth() } as const
+  const pairs = []
+  for (const _ of rounds) {
+    const load = await runLoad({ ...logins, seconds })
+    const { perSecond } = (await (await fetch(`${limits}/argon2/${seconds}`)).json()) as { perSecond: number }
+    pairs.push({ service: load, limit: perSecond })
+  }
+  return rowOf('/token ÷ raw argon2', pairs, 0.9)
+}
+
+/** The 99th percentile of a quiet `/me` against the same while logins queue. */
+async function compareUnderLogins({ base }: ServiceProcess, items: string[]): Promise<Row> {
+  const few = { base, route: 'me', items, connections: 10, rate: 200, seconds: 4 } as const
+  const pairs = []
+  for (const _ of rounds) {
+    const quiet = await runLoad(few)
+    const logins = runLoad({ base, route: 'token', items: usernames(100), connections: queuedLogins, seconds: 6 })
+    await setTimeout(1000)
+    pairs.push({ quiet: quiet.p99, queued: (await runLoad(few)).p99 })
+    await logins
+  }
+  return {
+    name: `/me p99 in ms, ${queuedLogins} logins queued ÷ quiet`,
+    value: median(pairs.map(({ queued }) => queued)),
+    limit: median(pairs.map(({ quiet }) => quiet)),
+    ratio: median(pairs.map(({ queued, quiet }) => queued / quiet)),
+    target: 10,
+    atMost: true,
+  }
+}
+
+async function accessTokenOf({ base }: ServiceProcess, username: string): Promise<string> {
+  const reply = await fetch(`${base}/api/v1/token`, {
+    method: 'POST',
+    body: new URLSearchParams({ username, password: benchPassword }),
+  })
+  return ((await reply.json()) as { access_token: string }).access_token
+}
+
+function usernames(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `user${i + 1}`)
+}

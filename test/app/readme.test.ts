@@ -1,0 +1,120 @@
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { promisify } from 'node:util'
+import { runInNewContext } from 'node:vm'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { Environment, secretNames } from '#src/config.ts'
+import { catalogue } from '#src/problem.ts'
+import { metric, password, signedUp } from '#test/support/actors.ts'
+import { type Service, startService } from '#test/support/service.ts'
+
+const run = promisify(execFile)
+const document = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
+const block = (name: string, language: string) =>
+  new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, 'ms').exec(document(name))?.[1] ?? ''
+const byName = ([a = '']: unknown[], [b = '']: unknown[]) => String(a).localeCompare(String(b))
+/** The cells of every table row that begins with a name in code style. */
+const rows = (name: string) =>
+  document(name)
+    .split('\n')
+    .filter((line) => /^\| `\w+` \|/.test(line))
+    .map((line) => line.slice(2, -2).split(' | '))
+
+let service: Service
+let base: string
+/** What the service answered, such as `GET /api/v1/me 200`. */
+const answered: string[] = []
+
+beforeAll(async () => {
+  service = await startService()
+  service.app.server.on('request', ({ method, url }, reply) =>
+    reply.on('finish', () => answered.push(`${method} ${url} ${reply.statusCode}`)),
+  )
+  base = await service.app.listen({ host: '127.0.0.1', port: 0 })
+})
+
+describe('README', () => {
+  test('has a tour that works as it is pasted', async () => {
+    const tour = block('README.md', 'bash').replace('http://localhost:8000', base)
+    const { stdout } = await run('bash', ['-euo', 'pipefail', '-c', tour])
+    expect(answered).toEqual([
+      'POST /api/v1/users/ 201',
+      'POST /api/v1/token 200',
+      'GET /api/v1/me 200',
+      'POST /api/v1/refresh 200',
+      'POST /api/v1/logout 204',
+    ])
+    expect(stdout.match(/"email":"ada@example.com"/g)).toHaveLength(2)
+    expect(stdout).toMatch(/204\n$/)
+  })
+
+  test('lists every setting with its default', () => {
+    const documented = rows('README.md').map(([name, , byDefault = '']) => [name, /^`(.*)`$/.exec(byDefault)?.[1]])
+    const real = Object.entries(Environment.properties).map(([name, schema]) => {
+      const byDefault = Reflect.get(schema, 'default') as string | number | boolean | undefined
+      return [`\`${name}\``, byDefault?.toString()]
+    })
+    expect(documented.toSorted(byName)).toEqual(real.toSorted(byName))
+  })
+
+  test('names every secret that can come from a file', () => {
+    const named = [...document('README.md').matchAll(/`(\w+)_FILE`/g)].map(([, name]) => name)
+    expect(new Set(named)).toEqual(new Set(secretNames))
+  })
+})
+
+describe('docs/errors.md', () => {
+  test('lists every code with its status and its OAuth error', () => {
+    const documented = rows('docs/errors.md').map(([code, status, error]) => [code, status, error])
+    const real = Object.entries(catalogue).map(([code, [status, error]]) => [
+      `\`${code}\``,
+      String(status),
+      error === null ? '–' : `\`${error}\``,
+    ])
+    expect(documented.toSorted(byName)).toEqual(real.toSorted(byName))
+  })
+})
+
+interface Page {
+  readonly logIn: (fields: Record<string, string>) => Promise<Response>
+  readonly refresh: () => Promise<boolean>
+  readonly call: (url: string) => Promise<Response>
+  readonly logOut: () => Promise<void>
+}
+
+describe('docs/single-page-app.md', () => {
+  const client = block('docs/single-page-app.md', 'js').replaceAll(/^export /gm, '')
+
+  /** Opens the client in tabs that share one cookie, as a browser would. */
+  function browser(count: number): Page[] {
+    let cookie = ''
+    const fetchWithCookie = async (url: string, init: RequestInit) => {
+      const reply = await fetch(url, { ...init, headers: { ...(init.headers as object), cookie } })
+      const [pair] = reply.headers.getSetCookie().at(-1)?.split(';') ?? []
+      if (pair !== undefined) cookie = pair
+      return reply
+    }
+    const script = `${client.replace('http://localhost:8000', base)}\n;({ logIn, refresh, call, logOut })`
+    return Array.from({ length: count }, () => {
+      const page: unknown = runInNewContext(script, { fetch: fetchWithCookie, URLSearchParams, setTimeout })
+      return page as Page
+    })
+  }
+
+  test('shows a client that works in two tabs', async () => {
+    const { email } = await signedUp(service.app)
+    const [tab, other] = browser(2) as [Page, Page]
+    expect((await tab.logIn({ username: email, password: 'not this one' })).status).toBe(401)
+    expect((await tab.logIn({ username: email, password })).status).toBe(200)
+    expect((await tab.call(`${base}/api/v1/me`)).status).toBe(200)
+
+    const rotated = await metric(service.app, 'auth_refresh_total{outcome="rotated"}')
+    expect(await Promise.all([tab.refresh(), tab.refresh(), other.refresh()])).toEqual([true, true, true])
+    expect(await metric(service.app, 'auth_refresh_total{outcome="rotated"}')).toBe(rotated + 1)
+    expect((await other.call(`${base}/api/v1/me`)).status).toBe(200)
+
+    await tab.logOut()
+    expect(await other.refresh()).toBe(false)
+    expect(await tab.refresh()).toBe(false)
+  })
+})

@@ -1,0 +1,43 @@
+/**
+ * Judges the OpenAPI document of a file or URL (argument, `OPENAPI_URL`), by default the service's own; all offline.
+ * The last judge logs in through types made from it, so it has to hold the `kanban` contract without a prefix.
+ */
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { buildService } from './document.ts'
+import { session } from './session.ts'
+
+const { app, close } = await buildService()
+const origin = await app.listen({ host: '127.0.0.1', port: 0 })
+const source = process.argv[2] ?? process.env['OPENAPI_URL'] ?? `${origin}/openapi.json`
+const document = /^https?:/.test(source) ? await (await fetch(source)).text() : readFileSync(source)
+
+process.chdir(import.meta.dirname)
+rmSync('generated', { recursive: true, force: true })
+mkdirSync('generated')
+const file = './generated/openapi.json'
+writeFileSync(file, document)
+
+try {
+  // `recommended`, with every warning an error.
+  judge('redocly', 'lint', file, '--extends=recommended-strict')
+  judge('spectral', 'lint', file, '--fail-severity=hint')
+  judge('openapi-typescript', file, '--output=generated/openapi-typescript.ts')
+  judge('openapi-ts', '--input', file, '--output=generated/hey-api', '--client=@hey-api/client-fetch', '--no-log-file')
+  judge('orval', '--input', file, '--output=generated/orval.ts', '--client=fetch', '--fail-on-warnings')
+  judge('tsc')
+  await session(origin)
+  console.log('ok  session: register, log in, refresh, me, log out')
+} finally {
+  await close()
+}
+
+/** Runs a program of this package; says what it said only if it fails. */
+function judge(program: string, ...options: string[]): void {
+  const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' }
+  const args = [`node_modules/.bin/${program}`, ...options]
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
+  const line = [program, ...options].join(' ')
+  if (status !== 0) throw new Error(`${line}\n${stdout}${stderr}`)
+  console.log(`ok  ${line}`)
+}

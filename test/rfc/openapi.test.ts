@@ -1,0 +1,134 @@
+import type { FastifyInstance } from 'fastify'
+import { describe, expect, test } from 'vitest'
+import { startService } from '#test/support/service.ts'
+
+interface Shape {
+  type?: string | string[]
+  $ref?: string
+  properties?: Record<string, Shape>
+  examples?: unknown[]
+}
+interface Body {
+  required?: boolean
+  content?: Record<string, { schema: Shape }>
+}
+interface Operation extends Record<'operationId' | 'summary' | 'description', string> {
+  tags: string[]
+  requestBody?: Body
+  responses: Record<string, Body>
+}
+interface Document {
+  tags: { name: string }[]
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: Record<string, Shape>; securitySchemes: object }
+}
+
+const documentOf = (app: FastifyInstance) => app.swagger() as unknown as Document
+const { app } = await startService()
+const { paths, tags, components } = documentOf(app)
+const operations = Object.entries(paths).flatMap(([path, item]) =>
+  Object.entries(item).map(([method, operation]) => ({ ...operation, route: `${method.toUpperCase()} ${path}` })),
+)
+const schemaOf = (body: Body, type: string) => body.content?.[type]?.schema
+
+describe('the OpenAPI document', () => {
+  test('holds every route that is not a page or a metric', async () => {
+    const { app: bare } = await startService({ DOCS: 'off', METRICS: 'off' })
+    expect(operations.map(({ route }) => route).toSorted()).toEqual(routesOf(bare).toSorted())
+  })
+
+  test('names every operation', () => {
+    expect(operations.map(({ route, operationId }) => `${operationId} ${route}`)).toMatchInlineSnapshot(`
+      [
+        "getHealth GET /health",
+        "getReadiness GET /ready",
+        "registerUser POST /api/v1/users",
+        "logIn POST /api/v1/token",
+        "refreshTokens POST /api/v1/refresh",
+        "logOut POST /api/v1/logout",
+        "getMe GET /api/v1/me",
+        "updateMe PATCH /api/v1/me",
+        "deleteMe DELETE /api/v1/me",
+        "changePassword POST /api/v1/me/password",
+        "listSessions GET /api/v1/me/sessions",
+        "endSession DELETE /api/v1/me/sessions/{id}",
+        "validateToken POST /api/v1/validate",
+        "getApiHealth GET /api/v1/health",
+      ]
+    `)
+    expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length)
+  })
+
+  test.for(operations)('describes $route', ({ summary, description, tags: names, responses, requestBody }) => {
+    expect(summary && description).toBeTruthy()
+    expect(tags.map(({ name }) => name)).toEqual(expect.arrayContaining(names))
+    expect(Object.keys(responses)).toEqual(expect.arrayContaining(['400', '429', '503']))
+    for (const [status, response] of Object.entries(responses)) {
+      const [content] = Object.values(response.content ?? {})
+      if (Number(status) >= 400) expect(content?.schema.$ref).toBe('#/components/schemas/Problem')
+      else if (status === '204') expect(response).not.toHaveProperty('content')
+      else expect(content).toBeDefined()
+    }
+    for (const { schema } of Object.values(requestBody?.content ?? {})) expect(schema.$ref).toBeDefined()
+  })
+
+  test.for(Object.entries(components.schemas))('has an example for every field of %s', ([, { properties = {} }]) => {
+    for (const [name, { examples }] of Object.entries(properties)) expect(examples, name).toHaveLength(1)
+  })
+
+  test('takes forms to log in, refresh and log out, and lets the last two go without a body', () => {
+    const bodyOf = (path: string) => paths[path]?.['post']?.requestBody ?? {}
+    const form = 'application/x-www-form-urlencoded'
+    expect(schemaOf(bodyOf('/api/v1/token'), form)?.$ref).toBe('#/components/schemas/PasswordGrant')
+    expect(schemaOf(bodyOf('/api/v1/refresh'), form)?.$ref).toBe('#/components/schemas/RefreshGrant')
+    expect(schemaOf(bodyOf('/api/v1/logout'), form)?.$ref).toBe('#/components/schemas/Logout')
+    expect(['token', 'refresh', 'logout'].map((name) => bodyOf(`/api/v1/${name}`).required)).toEqual([
+      true,
+      false,
+      false,
+    ])
+  })
+
+  test('writes null as a type', () => {
+    expect(components.schemas['User']?.properties?.['full_name']?.type).toEqual(['string', 'null'])
+  })
+
+  test('says where to log in, below a prefix too', async () => {
+    const { app: prefixed } = await startService({ CONTRACTS: 'kanban:/x' })
+    expect(documentOf(prefixed).components.securitySchemes).toEqual({
+      OAuth2PasswordBearer: {
+        type: 'oauth2',
+        flows: { password: { tokenUrl: '/x/api/v1/token', refreshUrl: '/x/api/v1/refresh', scopes: {} } },
+      },
+    })
+  })
+
+  test('is served as it is', async () => {
+    const reply = await app.inject('/openapi.json')
+    expect(reply.headers['content-type']).toBe('application/json; charset=utf-8')
+    expect(reply.json()).toEqual(JSON.parse(JSON.stringify(app.swagger())))
+  })
+})
+
+describe('the page of the documentation', () => {
+  test('loads nothing from elsewhere and nothing by HTTPS only', async () => {
+    const { headers, body } = await app.inject('/docs')
+    expect(body).not.toMatch(/(src|href)="(https?:|\/\/)|<script>|<style/)
+    expect(headers['content-security-policy']).toContain("default-src 'self'")
+    expect(headers['content-security-policy']).not.toMatch(/https:|upgrade-insecure-requests/)
+  })
+})
+
+/** The router's own list, read from the tree that it prints. */
+function routesOf(service: FastifyInstance): string[] {
+  const branch: string[] = []
+  return service
+    .printRoutes({ commonPrefix: false })
+    .split('\n')
+    .flatMap((line) => {
+      const [, indent = '', path = '', methods = ''] = /^([^/]*)(\S+) \((.*)\)$/.exec(line) ?? []
+      branch.splice(indent.length / 4 - 1, Infinity, path)
+      const url = branch.join('').replace(/:(\w+)/g, '{$1}')
+      return methods.split(', ').flatMap((method) => (method === 'HEAD' || !method ? [] : `${method} ${url}`))
+    })
+}
