@@ -3,6 +3,7 @@ import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Config } from './config.ts'
 import { logRequests, loggerOptions } from './log.ts'
+import accountPages from './plugins/account-pages.ts'
 import bodies from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
@@ -10,6 +11,7 @@ import errors from './plugins/errors.ts'
 import headers from './plugins/headers.ts'
 import health from './plugins/health.ts'
 import jwt from './plugins/jwt.ts'
+import mail from './plugins/mail.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import rateLimit from './plugins/rate-limit.ts'
@@ -47,9 +49,17 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
   await app.register(openapi, { ...config, issuer })
   await app.register(db, config)
   await app.register(jwt, { ...config, issuer })
+  await app.register(mail, { ...config, issuer })
   await app.register(core, config)
   await app.register(health)
-  await app.register(routes, { contracts: config.contracts, secureCookies: config.production })
+  await app.register(accountPages)
+  await app.register(routes, {
+    contracts: config.contracts,
+    secureCookies: config.production,
+    issuer,
+    audience: config.jwtAudience,
+    oauthClients: config.oauthClients,
+  })
 
   for (const warning of config.warnings) app.log.warn(warning)
   await app.ready()

@@ -18,7 +18,7 @@ export const Environment = Type.Object({
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: whole(0, 65_535, 8000),
   PUBLIC_URL: optional('^https?://[^\\s?#]*[^\\s?#/]$'),
-  CONTRACTS: Type.String({ default: 'kanban' }),
+  CONTRACTS: Type.String({ default: 'kanban,oauth' }),
   DATA_DIR: Type.String({ default: '.data' }),
   DATABASE_URL: optional('^postgres(ql)?://'),
   DB_HOST: optional(),
@@ -39,6 +39,7 @@ export const Environment = Type.Object({
   PASSWORD_RESET_URL: optional('^https?://'),
   EMAIL_VERIFY_URL: optional('^https?://'),
   REQUIRE_VERIFIED_EMAIL: oneOf(['off', 'login'], 'off'),
+  MAIL_WORKER: switchedOn,
   JWT_AUDIENCE: Type.String({ default: 'latchkey' }),
   ACCESS_TOKEN_EXPIRE_MINUTES: whole(1, 1440, 30),
   REFRESH_TOKEN_EXPIRE_DAYS: whole(1, 365, 7),
@@ -101,6 +102,8 @@ export interface Config {
   readonly passwordResetUrl: string | undefined
   readonly emailVerifyUrl: string | undefined
   readonly requireVerifiedEmail: boolean
+  /** Whether this process sends what the outbox holds. */
+  readonly mailWorker: boolean
   readonly jwtAudience: string
   readonly accessTokenSeconds: number
   readonly refreshTokenSeconds: number
@@ -179,6 +182,7 @@ export function readConfig(variables: Variables): Config {
     passwordResetUrl: settings.PASSWORD_RESET_URL,
     emailVerifyUrl: settings.EMAIL_VERIFY_URL,
     requireVerifiedEmail: settings.REQUIRE_VERIFIED_EMAIL === 'login',
+    mailWorker: settings.MAIL_WORKER === 'on',
     jwtAudience: settings.JWT_AUDIENCE,
     accessTokenSeconds: settings.ACCESS_TOKEN_EXPIRE_MINUTES * 60,
     refreshTokenSeconds: settings.REFRESH_TOKEN_EXPIRE_DAYS * 86_400,

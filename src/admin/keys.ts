@@ -11,7 +11,8 @@ export const keys: Command = async (settled, [action, ...rest]) =>
       })
       return lines.join('\n')
     }
-    if (action !== 'rotate' || rest.some((word) => word !== '--now')) throw new UsageError('keys list | keys rotate [--now]')
+    if (action !== 'rotate' || rest.some((word) => word !== '--now'))
+      throw new UsageError('keys list | keys rotate [--now]')
     if (settled.config.algorithm === 'HS256')
       throw new UsageError('ALGORITHM=HS256 signs with SECRET_KEY; rotate that with SECRET_KEY_PREVIOUS')
     const leadSeconds = rest.includes('--now') ? 0 : publicationLeadSeconds

@@ -4,6 +4,7 @@ import { changePassword } from '#src/db/sessions.ts'
 import { type Account, createUser, type Credentials, deleteUser, updateProfile, userById } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from './core.ts'
+import { newLink } from './one-time-tokens.ts'
 import { requireSuitablePassword } from './passwords.ts'
 
 export interface Registration {
@@ -20,9 +21,10 @@ export async function register(core: Core, registration: Registration, origin: O
   requireSuitablePassword(password, [email, username, fullName], '/password')
   const passwordHash = await core.passwords.hash(password)
   const account = await unlessTaken(
-    core.db.row(createUser, { ...origin, email, username, fullName, passwordHash, roles }),
+    core.db.row(createUser, { ...origin, email, username, fullName, passwordHash, roles, ...newLink(core, 'email_verify') }),
   )
   if (!account) throw new Error('the new account was not returned')
+  core.mail.queued()
   return account
 }
 
@@ -71,15 +73,18 @@ export async function replacePassword(
   })
   if (!result?.changed) throw incorrect('/current_password')
   core.counters.sessionsRevoked('password_change', result.ended)
+  core.mail.queued()
 }
 
-/** Deletes the account and everything of it; throws `password_incorrect`. */
+/** Deletes the account and everything of it; throws `password_incorrect` or `last_admin`. */
 export async function deleteAccount(core: Core, account: Account, password: string, origin: Origin): Promise<void> {
   await confirmPassword(core, account.id, password, '/password')
-  await core.db.row(deleteUser, { ...origin, id: account.id })
+  const result = await core.db.row(deleteUser, { ...origin, id: account.id, actorId: account.id })
+  if (result?.isLastAdmin) throw new Problem('last_admin')
 }
 
-async function confirmPassword(core: Core, id: number, password: string, pointer: string) {
+/** Checks the password of somebody who is logged in; throws `password_incorrect` that names the field at `pointer`. */
+export async function confirmPassword(core: Core, id: number, password: string, pointer: string) {
   const credentials = (await core.db.row(userById, { id })) ?? gone()
   const { passwordHash } = credentials
   if (!(await core.passwords.matches(passwordHash, password)) || passwordHash === null) throw incorrect(pointer)
@@ -94,7 +99,8 @@ function gone(): never {
   throw new Problem('session_revoked', { cause: 'the account was deleted meanwhile' })
 }
 
-async function unlessTaken<T>(change: Promise<T>): Promise<T> {
+/** Awaits a change; a duplicate becomes the `Problem` `email_taken` or `username_taken`. */
+export async function unlessTaken<T>(change: Promise<T>): Promise<T> {
   try {
     return await change
   } catch (error) {

@@ -12,8 +12,18 @@ export interface Core {
   /** Keys of the refresh successor: the current one, then those that still answer a retry. */
   readonly successorKeys: readonly Buffer[]
   readonly lifetimes: Lifetimes
+  readonly mail: MailRules
   readonly counters: Counters
   readonly log: FastifyBaseLogger
+}
+
+/** What the links of mails need. */
+export interface MailRules {
+  /** Keys of one-time tokens: the current one, then those of links that are still under way. */
+  readonly oneTimeKeys: readonly Buffer[]
+  readonly requireVerifiedEmail: boolean
+  /** Says that a mail was queued, so that it is sent at once. */
+  readonly queued: () => void
 }
 
 export interface Lifetimes {
@@ -22,7 +32,8 @@ export interface Lifetimes {
   readonly refreshGraceSeconds: number
 }
 
-export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unavailable'
+export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
+export type MailOutcome = 'sent' | 'retried' | 'abandoned'
 export type RefreshOutcome =
   | 'rotated'
   | 'replayed'
@@ -40,5 +51,6 @@ export interface Counters {
   readonly sessionsRevoked: (reason: RevokeReason, count: number) => void
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
-  readonly swept: (table: 'refresh_tokens' | 'sessions' | 'audit_events', count: number) => void
+  readonly mail: (outcome: MailOutcome) => void
+  readonly swept: (table: 'refresh_tokens' | 'sessions' | 'audit_events' | 'outbox' | 'one_time_tokens', count: number) => void
 }

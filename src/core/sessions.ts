@@ -1,5 +1,6 @@
 import { randomUUIDv7 } from 'node:crypto'
 import { type Origin, recordEvent } from '#src/db/audit-events.ts'
+import { resendVerification } from '#src/db/one-time-tokens.ts'
 import {
   endSession,
   endSessions,
@@ -11,6 +12,7 @@ import {
 import { type Account, type Credentials, upgradePasswordHash, userByEmail, userByUsername } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core, LoginOutcome } from './core.ts'
+import { newLink } from './one-time-tokens.ts'
 import { type AccessClaims, type AccessToken, digestOf, firstRefreshToken, formatRefreshToken } from './tokens.ts'
 
 export interface TokenPair extends AccessToken {
@@ -37,6 +39,8 @@ async function attemptLogin(core: Core, name: string, password: string, origin: 
   const matches = await core.passwords.matches(user?.passwordHash ?? null, password)
   if (!user?.passwordHash || !matches) throw await refused(core, 'failed', user, origin)
   if (!user.isActive) throw await refused(core, 'disabled', user, origin)
+  if (core.mail.requireVerifiedEmail && user.email !== null && user.emailVerifiedAt === null)
+    throw await unverified(core, user, origin)
 
   const passwordHash = await withCurrentHash(core, user.id, user.passwordHash, password)
   const sessionId = randomUUIDv7()
@@ -119,6 +123,14 @@ async function withCurrentHash(core: Core, id: number, passwordHash: string, pas
   const newHash = await core.passwords.hash(password)
   const upgraded = await core.db.row(upgradePasswordHash, { id, passwordHash, newHash })
   return upgraded ? newHash : passwordHash
+}
+
+/** A login that has to wait for the confirmation of the address; the link is sent again when the last is a minute old. */
+async function unverified(core: Core, user: Credentials, origin: Origin): Promise<Problem> {
+  core.counters.login('unverified')
+  await core.db.rows(resendVerification, { ...origin, userId: user.id, ...newLink(core, 'email_verify') })
+  core.mail.queued()
+  return new Problem('email_not_verified')
 }
 
 async function refused(core: Core, outcome: LoginOutcome, user: Credentials | undefined, origin: Origin) {

@@ -1,4 +1,5 @@
 import { sweepAuditEvents } from '#src/db/audit-events.ts'
+import { sweepOneTimeTokens, sweepOutbox } from '#src/db/outbox.ts'
 import { sweepRefreshTokens } from '#src/db/refresh-tokens.ts'
 import { sweepSessions } from '#src/db/sessions.ts'
 import type { Core } from './core.ts'
@@ -21,6 +22,8 @@ export async function sweep(core: Pick<Core, 'db' | 'counters'>, { days, auditDa
     after = batch.last
   }
   await untilEmpty(core, 'sessions', async () => (await core.db.row(sweepSessions, { days }))?.deleted ?? 0)
+  await untilEmpty(core, 'outbox', async () => (await core.db.row(sweepOutbox, { days }))?.deleted ?? 0)
+  await untilEmpty(core, 'one_time_tokens', async () => (await core.db.row(sweepOneTimeTokens, {}))?.deleted ?? 0)
   await untilEmpty(
     core,
     'audit_events',
@@ -30,7 +33,7 @@ export async function sweep(core: Pick<Core, 'db' | 'counters'>, { days, auditDa
 
 async function untilEmpty(
   core: Pick<Core, 'counters'>,
-  table: 'sessions' | 'audit_events',
+  table: 'sessions' | 'outbox' | 'one_time_tokens' | 'audit_events',
   batch: () => Promise<number>,
 ) {
   let deleted: number

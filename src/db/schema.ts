@@ -38,6 +38,9 @@ export const users = pgTable(
     // Collation "C": a database in a Turkish locale must not lower "I" to a dotless "ı".
     uniqueIndex('users_email_key').on(sql`lower(${t.email} collate "C")`),
     uniqueIndex('users_username_key').on(sql`lower(${t.username} collate "C")`),
+    index('users_active_admins_idx')
+      .on(t.id)
+      .where(sql`'admin' = any(${t.roles}) and ${t.isActive}`),
     check('users_have_a_login_name', sql`${t.email} is not null or ${t.username} is not null`),
   ],
 )
@@ -174,3 +177,4 @@ export const signingKeys = pgTable(
 
 export type User = typeof users.$inferSelect
 export type Session = typeof sessions.$inferSelect
+export type AuditEvent = typeof auditEvents.$inferSelect

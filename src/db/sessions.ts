@@ -1,12 +1,13 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
-import { refreshTokens, type Session, sessions, users } from './schema.ts'
+import { queued } from './outbox.ts'
+import { oneTimeTokens, refreshTokens, type Session, sessions, users } from './schema.ts'
 import { type Account, accountColumns } from './users.ts'
 
 const input = sql.placeholder
 
-export type RevokeReason = 'logout' | 'reuse' | 'password_change' | 'session_ended'
+export type RevokeReason = 'logout' | 'reuse' | 'password_change' | 'password_reset' | 'session_ended' | 'disabled' | 'admin'
 
 export interface OpenedSession {
   readonly sessionExpiresAt: Date
@@ -80,7 +81,7 @@ export const sessionsOfUser = statement<{ userId: number }, SessionSummary>(
  * Ends every session of the user but `keepSessionId`: raises the epoch (which ends also a session that this statement
  * cannot see yet) and carries the one that is kept over to the new epoch.
  */
-const endedBut = (owner: SQL): SQL => sql`
+export const endedBut = (owner: SQL): SQL => sql`
   update ${sessions} s set
     epoch = case when s.id = ${input('keepSessionId')}::uuid then owner.session_epoch else s.epoch end,
     revoked_at = case when s.id = ${input('keepSessionId')}::uuid then null else clock_timestamp() end,
@@ -93,7 +94,7 @@ interface Ended {
 }
 const endedCount = sql`select (count(*) filter (where ended.id is distinct from ${input('keepSessionId')}::uuid))::integer as ended`
 
-type EndAll = Origin & { userId: number; actorId: number; keepSessionId: string | null; reason: RevokeReason }
+type EndAll = Origin & { userId: number; actorId: number | null; keepSessionId: string | null; reason: RevokeReason }
 
 /** Ends all sessions of a user, or all others. */
 export const endSessions = statement<EndAll, Ended>(
@@ -107,14 +108,18 @@ export const endSessions = statement<EndAll, Ended>(
   true,
 )
 
-/** Sets a new password, unless the old one has changed meanwhile, and ends the other sessions. */
+/** Sets a new password, unless the old one has changed meanwhile, ends the other sessions and outstanding links. */
 export const changePassword = statement<
   EndAll & { passwordHash: string; newHash: string },
   Ended & { changed: boolean }
 >(sql`
   with owner as (
     update ${users} set password_hash = ${input('newHash')}, session_epoch = session_epoch + 1, updated_at = now()
-    where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, session_epoch
+    where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, email, session_epoch
+  ), links as (
+    delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
+  ), notice as (
+    ${queued({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner where owner.email is not null` })}
   ), ended as (${endedBut(sql`owner`)}), audited as (
     ${recorded({ type: sql`'password.changed'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
   )

@@ -1,4 +1,4 @@
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { columns, statement } from './client.ts'
 import { auditEvents, type User, users } from './schema.ts'
@@ -72,13 +72,32 @@ export const updateProfile = statement<
   )
   select ${accountColumns('changed')} from changed`)
 
-/** Deletes a user with every session, token and event of theirs; one event tells that it happened. */
-export const deleteUser = statement<Origin & { id: number }, { id: number }>(sql`
-  with gone as (
-    delete from ${users} where id = ${input('id')} returning id
+/**
+ * CTEs that lock the user `id` and, if `endangered` may cost an administrator, every active administrator in the order of
+ * their ids. A lock that was waited for gives the newest version of its row, so `target.is_last_admin` is true to the
+ * moment, whatever the snapshot of the statement says.
+ */
+export const lockedTarget = (endangered: SQL): SQL => sql`
+  locked as (
+    select * from ${users}
+    where id = ${input('id')}::integer or (${endangered} and 'admin' = any(roles) and is_active)
+    order by id for update
+  ), target as (
+    select l.*, ${endangered} and 'admin' = any(l.roles) and l.is_active
+      and not exists (select from locked o where o.id <> l.id and 'admin' = any(o.roles) and o.is_active) as is_last_admin
+    from locked l where l.id = ${input('id')}::integer
+  )`
+
+/** Deletes a user with every session, token and event of theirs, unless they are the last active administrator. */
+export const deleteUser = statement<
+  Origin & { id: number; actorId: number | null },
+  { isLastAdmin: boolean; deleted: boolean }
+>(sql`
+  with ${lockedTarget(sql`true`)}, gone as (
+    delete from ${users} u using target where u.id = target.id and not target.is_last_admin returning u.id
   ), forgotten as (
     delete from ${auditEvents} using gone where ${auditEvents}.user_id = gone.id
   ), audited as (
-    ${recorded({ type: sql`'user.deleted'`, userId: sql`gone.id`, from: sql`gone` })}
+    ${recorded({ type: sql`'user.deleted'`, userId: sql`gone.id`, actorId: sql`${input('actorId')}::integer`, from: sql`gone` })}
   )
-  select id from gone`)
+  select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`)

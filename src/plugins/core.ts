@@ -19,6 +19,7 @@ export type CoreOptions = Pick<
   | 'sessionSeconds'
   | 'refreshGraceSeconds'
   | 'secretKeyPrevious'
+  | 'requireVerifiedEmail'
   | 'sweep'
   | 'retentionDays'
   | 'auditRetentionDays'
@@ -40,6 +41,11 @@ export default fp<CoreOptions>(
         accessTokens: app.accessTokens,
         successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
         lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds },
+        mail: {
+          oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
+          requireVerifiedEmail: options.requireVerifiedEmail,
+          queued: () => app.mailer?.kick(),
+        },
         counters: app.counters,
         log: app.log,
       }),
@@ -69,5 +75,5 @@ export default fp<CoreOptions>(
     timer.unref()
     app.addHook('onClose', async () => clearInterval(timer))
   },
-  { name: 'core', dependencies: ['db', 'jwt', 'metrics'] },
+  { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail'] },
 )

@@ -26,6 +26,9 @@ type JwtOptions = Pick<
 /** How long an instance may not know of a key; far less than a key is published before it signs. */
 const reloadEveryMs = 30_000
 
+/** The largest `integer` of Postgres. */
+const maxUserId = 2_147_483_647
+
 const Header = Compile(
   Type.Object(
     { alg: Type.String(), typ: Type.String(), kid: Type.String() },
@@ -94,7 +97,7 @@ export default fp<JwtOptions>(
         const key = Header.Check(header) ? ring.find(header.kid) : undefined
         if (!key) throw new Problem('token_invalid')
         const claims = app.jwt.verify(token, { key: key.verifyWith, algorithms: [key.algorithm] })
-        if (!Claims.Check(claims)) throw new Problem('token_invalid')
+        if (!Claims.Check(claims) || Number(claims.sub) > maxUserId) throw new Problem('token_invalid')
         return claims
       } catch (error) {
         // Whatever the library makes of a forged token, the answer is 401 (RFC 6750 §3.1).

@@ -16,7 +16,8 @@ declare module 'fastify' {
 }
 
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
-const loginOutcomes = ['succeeded', 'failed', 'disabled', 'unavailable'] as const
+const loginOutcomes = ['succeeded', 'failed', 'disabled', 'unverified', 'unavailable'] as const
+const mailOutcomes = ['sent', 'retried', 'abandoned'] as const
 const refreshOutcomes = [
   'rotated',
   'replayed',
@@ -40,11 +41,13 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     const logins = counter('auth_logins_total', 'Logins by outcome.', 'outcome')
     const refreshes = counter('auth_refresh_total', 'Refresh requests by outcome.', 'outcome')
     const revoked = counter('auth_sessions_revoked_total', 'Sessions ended before their time, by reason.', 'reason')
+    const mails = counter('auth_mail_total', 'Attempts to send a mail, by outcome.', 'outcome')
     const swept = counter('auth_sweep_deleted_total', 'Rows deleted by the sweep, by table.', 'table')
     const hashed = histogram('auth_password_hash_seconds', 'Time to compute one password hash.')
     const waited = histogram('auth_password_gate_wait_seconds', 'Time that a password check waited for its turn.')
     // A series that exists from the start can be alerted on.
     for (const outcome of loginOutcomes) logins.inc({ outcome }, 0)
+    for (const outcome of mailOutcomes) mails.inc({ outcome }, 0)
     for (const outcome of refreshOutcomes) refreshes.inc({ outcome }, 0)
 
     app.decorate('metricsRegistry', register)
@@ -52,6 +55,7 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
       login: (outcome) => logins.inc({ outcome }),
       refresh: (outcome) => refreshes.inc({ outcome }),
       sessionsRevoked: (reason, count) => revoked.inc({ reason }, count),
+      mail: (outcome) => mails.inc({ outcome }),
       swept: (table, count) => swept.inc({ table }, count),
       passwordHashed: (seconds) => hashed.observe(seconds),
       gateWaited: (seconds) => waited.observe(seconds),

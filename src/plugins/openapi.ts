@@ -7,6 +7,7 @@ import type { Config } from '#src/config.ts'
 const tags = [
   { name: 'login', description: 'Registration, login, refresh and logout.' },
   { name: 'account', description: "The user's own account and sessions." },
+  { name: 'administration', description: 'Users and their audit trail, for administrators.' },
   { name: 'operation', description: 'For load balancers and monitors.' },
 ]
 

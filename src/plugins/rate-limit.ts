@@ -9,9 +9,13 @@ import type { Config } from '#src/config.ts'
 import { Problem } from '#src/problem.ts'
 
 declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by `limit.forgot`: the address has been sent enough links, and who asks is not to know. */
+    isOverMailQuota: boolean
+  }
   interface FastifyInstance {
     /** Hooks for the route line; each refuses with 429 once its limits are passed. */
-    limit: Record<'login' | 'registration' | 'refresh' | 'password', preHandlerAsyncHookHandler>
+    limit: Record<'login' | 'registration' | 'refresh' | 'password' | 'forgot' | 'reset', preHandlerAsyncHookHandler>
   }
 }
 
@@ -64,17 +68,27 @@ export default fp<Pick<Config, 'rateLimits' | 'redisUrl'>>(
     const passwordChecks = limiter('password', 10, 5 * minute, (request) => String(request.auth?.account.id))
     const passwordAddresses = limiter('password-address', 50, minute, addressOf)
 
+    const forgots = limiter('forgot', 20, 10 * minute, addressOf)
+    const mailboxes = limiter('forgot-mailbox', 5, 60 * minute, (request) => digestOfField(request, 'email'))
+    const resets = limiter('reset', 30, 10 * minute, addressOf)
+
     const guard =
       (...checks: Array<(request: FastifyRequest) => Promise<number>>): preHandlerAsyncHookHandler =>
       async (request) => {
         if (!on) return
         for (const check of checks) refuse(await check(request))
       }
+    app.decorateRequest('isOverMailQuota', false)
     app.decorate('limit', {
       login: guard(logins, loginPairs, async (request) => ((await loginNames(request)) > 0 ? besieged(request) : 0)),
       registration: guard(registrations),
       refresh: guard(refreshes, sessionRefreshes),
       password: guard(passwordAddresses, passwordChecks),
+      forgot: guard(forgots, async (request) => {
+        request.isOverMailQuota = (await mailboxes(request)) > 0
+        return 0
+      }),
+      reset: guard(resets),
     })
 
     const unlimited = new Set(['/health', '/ready', '/metrics'])
@@ -99,9 +113,13 @@ function fieldOf({ body }: FastifyRequest, name: string): string {
   return typeof value === 'string' ? value : ''
 }
 
-/** A digest, because names are of any length and belong in no store. */
 function loginNameOf(request: FastifyRequest): string {
-  return createHash('sha256').update(fieldOf(request, 'username').toLowerCase()).digest('base64url')
+  return digestOfField(request, 'username')
+}
+
+/** A digest, because names are of any length and belong in no store. */
+function digestOfField(request: FastifyRequest, name: string): string {
+  return createHash('sha256').update(fieldOf(request, name).toLowerCase()).digest('base64url')
 }
 
 function refreshSessionOf(request: FastifyRequest): string {

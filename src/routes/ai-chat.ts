@@ -3,17 +3,17 @@ import { Type } from 'typebox'
 import { register } from '#src/core/accounts.ts'
 import { logIn } from '#src/core/sessions.ts'
 import { authenticate, authOf } from './authenticate.ts'
-import { FullName, loginNameOf, NewPassword, originOf, problems, ref, Tokens, Username } from './fields.ts'
-import { bearer, formFirst, PasswordGrant, tokensBody } from './grants.ts'
+import { FullName, loginNameOf, named, NewPassword, originOf, problems, ref, Tokens, Username } from './fields.ts'
+import { bearer, formFirst, PasswordGrant, tokensBody, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 
-const Registration = Type.Object({ name: FullName, username: Username, password: NewPassword })
-const Registered = Type.Object({
+const Registration = named('AiChatRegistration', { name: FullName, username: Username, password: NewPassword })
+const Registered = named('AiChatUser', {
   id: Type.Integer({ examples: [1] }),
   name: Type.String({ examples: ['Ada Lovelace'] }),
   username: Type.String({ examples: ['ada'] }),
 })
-const Validity = Type.Object({
+const Validity = named('AiChatValidity', {
   username: Type.String({ description: 'Or the e-mail address of a user without one.', examples: ['ada'] }),
   valid: Type.Boolean({ examples: [true] }),
 })
@@ -30,10 +30,11 @@ const aiChat: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'aiChatRegister',
         summary: 'Register a new user',
+        description: 'The account can log in at once, by its username.',
         tags: ['login'],
         security: [],
         body: Registration,
-        response: { 201: Registered, ...problems([400, 409, 413, 415]) },
+        response: { 201: Registered, ...problems([400, 'password_unsuitable', 'username_taken', 413, 415]) },
       },
     },
     async (request, reply) => {
@@ -51,11 +52,12 @@ const aiChat: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'aiChatLogIn',
         summary: 'Log in with a password',
+        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
         tags: ['login'],
         security: [],
         consumes: formFirst,
         body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
       },
     },
     async (request) => {
@@ -71,9 +73,10 @@ const aiChat: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'aiChatValidate',
         summary: 'Check an access token and its session',
+        description: 'For services that want to know at once when a session has ended.',
         tags: ['account'],
         security: bearer,
-        response: { 200: Validity, ...problems([400, 401]) },
+        response: { 200: Validity, ...problems(unauthenticated) },
       },
     },
     async (request) => ({ username: loginNameOf(authOf(request).account), valid: true }),

@@ -8,7 +8,18 @@ import { logIn } from '#src/core/sessions.ts'
 import type { Account } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
-import { Email, loginNameOf, NewPassword, Nullable, originOf, problems, ref, Tokens, Username } from './fields.ts'
+import {
+  Email,
+  loginNameOf,
+  named,
+  NewPassword,
+  Nullable,
+  originOf,
+  problems,
+  ref,
+  Tokens,
+  Username,
+} from './fields.ts'
 import {
   allowEmptyBody,
   bearer,
@@ -17,17 +28,21 @@ import {
   messageOf,
   PasswordGrant,
   RefreshGrant,
+  refreshRefusals,
   tokensBody,
+  unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 
-const Registration = Type.Object({ username: Username, email: Email, password: NewPassword })
-const SignedUpUser = Type.Object({
+const Registration = named('AuthSignupRegistration', { username: Username, email: Email, password: NewPassword })
+const SignedUpUser = named('AuthSignupUser', {
   id: Type.Integer({ examples: [1] }),
   username: Type.String({ description: 'Or the e-mail address of a user without one.', examples: ['ada'] }),
   email: Nullable(Type.String({ examples: ['ada@example.com'] })),
   is_active: Type.Boolean({ examples: [true] }),
 })
+
+const LoggedOut = messageOf('AuthSignupLoggedOut', 'Logout successful')
 
 /** The contract of an auth service under `/auth` with JSON logins. */
 const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
@@ -41,10 +56,14 @@ const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'authSignupRegister',
         summary: 'Register a new user',
+        description: 'The account can log in at once, by its e-mail address or its username.',
         tags: ['login'],
         security: [],
         body: Registration,
-        response: { 200: SignedUpUser, ...problems([400, 413, 415]) },
+        response: {
+          200: SignedUpUser,
+          ...problems([400, 'password_unsuitable', 'already_registered', 413, 415]),
+        },
       },
     },
     async (request) => {
@@ -62,11 +81,12 @@ const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'authSignupLogIn',
         summary: 'Log in with a password',
+        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
         tags: ['login'],
         security: [],
         consumes: jsonFirst,
         body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
       },
     },
     async (request) => {
@@ -81,13 +101,14 @@ const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       config: { access: 'public', oauthErrors: true },
       preHandler: limit.refresh,
       schema: {
-        operationId: 'authSignupRefresh',
+        operationId: 'authSignupRefreshTokens',
         summary: 'Exchange a refresh token for new tokens',
+        description: 'A retry with the same token within the grace window gets the same new token again.',
         tags: ['login'],
         security: [],
         consumes: jsonFirst,
         body: RefreshGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, ...refreshRefusals, 413, 415], 'application/json') },
       },
     },
     async (request) => tokensBody(await refresh(core, request.body.refresh_token, originOf(request))),
@@ -106,7 +127,7 @@ const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
         security: [...bearer, {}],
         consumes: jsonFirst,
         body: LogoutBody,
-        response: { 200: messageOf('Logout successful'), ...problems([400, 413, 415]) },
+        response: { 200: LoggedOut, ...problems([400, 'malformed_authorization', 413, 415]) },
       },
     },
     async (request) => {
@@ -122,9 +143,10 @@ const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'authSignupGetMe',
         summary: 'The current user',
+        description: 'Of the access token, as the account is now.',
         tags: ['account'],
         security: bearer,
-        response: { 200: SignedUpUser, ...problems([400, 401]) },
+        response: { 200: SignedUpUser, ...problems(unauthenticated) },
       },
     },
     async (request) => signedUpBody(authOf(request).account),

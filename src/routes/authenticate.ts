@@ -21,6 +21,13 @@ export async function authenticate(this: FastifyInstance, request: FastifyReques
   request.auth = await authenticateToken(this.core, token)
 }
 
+/** Route hook, after `authenticate`: refuses a user who does not have the role now (RFC 6750 §3.1). */
+export function requireRole(role: string) {
+  return async ({ auth }: FastifyRequest): Promise<void> => {
+    if (!auth?.account.roles.includes(role)) throw new Problem('insufficient_scope')
+  }
+}
+
 /** The access token of a request; throws `malformed_authorization` when the header is there and cannot be read. */
 export function bearerTokenOf({ headers }: FastifyRequest): string | undefined {
   const { authorization = '' } = headers

@@ -30,6 +30,7 @@ export const FullName = Type.String({
   description: 'In one line.',
   examples: ['Ada Lovelace'],
 })
+export const Role = Type.String({ pattern: '^[a-z][a-z0-9_-]{0,31}$', examples: ['admin'] })
 export const NewPassword = Type.String({
   format: 'password',
   maxLength: 1024,
@@ -53,6 +54,11 @@ export const RefreshTokenText = Type.String({
   maxLength: 512,
   description: 'Opaque and single-use.',
   examples: ['lkr_AZo7kq0fdRqJp0mYc3vC5g.0.mJ3c9Xy0o6dS1wq8RkT2uV5zB7nF4hL0pQeG9aKiMsE'],
+})
+export const OneTimeToken = Type.String({
+  maxLength: 512,
+  description: 'From the link in the mail; works once.',
+  examples: ['lko_mJ3c9Xy0o6dS1wq8RkT2uV5zB7nF4hL0pQeG9aKiMsE'],
 })
 export const Nullable = <S extends TSchema & { type: string }>(schema: S) =>
   Type.Unsafe<Static<S> | null>({ ...schema, type: [schema.type, 'null'] })

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox'
 import type { TokenPair } from '#src/core/sessions.ts'
 import { LoginName, named, Password, RefreshTokenText, type Tokens } from './fields.ts'
 
-/** A login. What FastAPI's form and Swagger UI send along is taken and not used. */
+/** What FastAPI's form and Swagger UI send along. */
 const Unused = Type.Optional(Type.String({ maxLength: 1024, description: 'Taken and not used.', examples: [''] }))
 export const PasswordGrant = named('PasswordGrant', {
   username: LoginName,
@@ -17,7 +17,8 @@ export const RefreshGrant = named('RequiredRefreshGrant', { refresh_token: Refre
 /** The body of a logout may be left out. */
 export const LogoutBody = named('LogoutByToken', { refresh_token: Type.Optional(RefreshTokenText) })
 /** A reply that says only that it is done. */
-export const messageOf = (text: string) => Type.Object({ message: Type.String({ examples: [text] }) })
+export const messageOf = (title: string, text: string) =>
+  named(title, { message: Type.String({ examples: [text] }) }, { description: 'Done.' })
 
 /** Why an access token is refused. */
 export const unauthenticated = [
@@ -28,6 +29,27 @@ export const unauthenticated = [
   'session_revoked',
   'session_expired',
   'user_disabled',
+] as const
+
+/** Why a refresh token is refused. */
+export const refreshRefusals = [
+  'refresh_token_invalid',
+  'refresh_token_expired',
+  'refresh_token_revoked',
+  'refresh_token_superseded',
+  'refresh_token_reused',
+  'refresh_token_user_disabled',
+] as const
+/** Why a logout by either token is refused. */
+export const logoutRefusals = [
+  'malformed_authorization',
+  'token_missing',
+  'token_invalid',
+  'token_expired',
+  'refresh_token_invalid',
+  'refresh_token_expired',
+  'refresh_token_reused',
+  'refresh_token_user_disabled',
 ] as const
 
 export const formFirst = ['application/x-www-form-urlencoded', 'application/json']

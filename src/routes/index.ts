@@ -7,28 +7,33 @@ import authSignup from './auth-signup.ts'
 import { requireAccessMark } from './authenticate.ts'
 import { components } from './fields.ts'
 import kanban from './kanban.ts'
+import kanbanAdmin from './kanban-admin.ts'
+import kanbanRecovery from './kanban-recovery.ts'
 import llmOptimizer from './llm-optimizer.ts'
+import oauth from './oauth.ts'
 
 export interface ContractOptions {
   /** Cookies are for HTTPS only. */
   readonly secureCookies: boolean
+  readonly issuer: string
+  readonly audience: string
+  /** Client id → secret. */
+  readonly oauthClients: ReadonlyMap<string, string>
 }
 
 interface Contract {
   /** One plugin, or a few where one file would be too long. */
   readonly plugins: FastifyPluginAsync<ContractOptions>[]
   readonly prefix: string
-  /** Where a password is exchanged for tokens, and a refresh token for new ones; for the OpenAPI document. */
-  readonly tokenPath: string
-  readonly refreshPath?: string
 }
 
 const contracts: Record<string, Contract> = {
-  kanban: { plugins: [kanban], prefix: '/api/v1', tokenPath: '/token', refreshPath: '/refresh' },
-  'llm-optimizer': { plugins: [llmOptimizer], prefix: '', tokenPath: '/login', refreshPath: '/refresh' },
-  'ai-chat': { plugins: [aiChat], prefix: '', tokenPath: '/token' },
-  'auth-signup': { plugins: [authSignup], prefix: '/auth', tokenPath: '/login', refreshPath: '/refresh' },
-  'auth-register': { plugins: [authRegister], prefix: '/auth', tokenPath: '/login' },
+  kanban: { plugins: [kanban, kanbanAdmin, kanbanRecovery], prefix: '/api/v1' },
+  'llm-optimizer': { plugins: [llmOptimizer], prefix: '' },
+  'ai-chat': { plugins: [aiChat], prefix: '' },
+  'auth-signup': { plugins: [authSignup], prefix: '/auth' },
+  'auth-register': { plugins: [authRegister], prefix: '/auth' },
+  oauth: { plugins: [oauth], prefix: '' },
 }
 
 /** A contract at its place. */

@@ -29,7 +29,17 @@ import {
   userBody,
   Username,
 } from './fields.ts'
-import { allowEmptyBody, bearer, formFirst, jsonFirst, PasswordGrant, tokensBody, unauthenticated } from './grants.ts'
+import {
+  allowEmptyBody,
+  bearer,
+  formFirst,
+  jsonFirst,
+  logoutRefusals,
+  PasswordGrant,
+  refreshRefusals,
+  tokensBody,
+  unauthenticated,
+} from './grants.ts'
 import type { ContractOptions } from './index.ts'
 import { refreshCookie, TransportHeader } from './refresh-cookie.ts'
 
@@ -79,27 +89,8 @@ const Validity = named(
   { description: 'What a valid access token stands for.' },
 )
 
-const refusedRefresh = [
-  'refresh_token_missing',
-  'refresh_token_invalid',
-  'refresh_token_expired',
-  'refresh_token_revoked',
-  'refresh_token_superseded',
-  'refresh_token_reused',
-  'refresh_token_user_disabled',
-  'csrf_rejected',
-] as const
-const refusedLogout = [
-  'malformed_authorization',
-  'token_missing',
-  'token_invalid',
-  'token_expired',
-  'refresh_token_invalid',
-  'refresh_token_expired',
-  'refresh_token_reused',
-  'refresh_token_user_disabled',
-  'csrf_rejected',
-] as const
+const refusedRefresh = ['refresh_token_missing', ...refreshRefusals, 'csrf_rejected'] as const
+const refusedLogout = [...logoutRefusals, 'csrf_rejected'] as const
 const account = { tags: ['account'], security: bearer }
 const login = { tags: ['login'], security: [] }
 
@@ -151,7 +142,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         consumes: formFirst,
         headers: TransportHeader,
         body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 'email_not_verified', 413, 415], 'application/json') },
       },
     },
     async (request, reply) => {

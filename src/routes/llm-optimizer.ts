@@ -5,25 +5,42 @@ import { logOutByEither } from '#src/core/logout.ts'
 import { refresh } from '#src/core/rotation.ts'
 import { logIn } from '#src/core/sessions.ts'
 import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
-import { Email, FullName, NewPassword, Nullable, originOf, problems, ref, Tokens, User, userBody } from './fields.ts'
+import {
+  Email,
+  FullName,
+  named,
+  NewPassword,
+  Nullable,
+  originOf,
+  problems,
+  ref,
+  Tokens,
+  User,
+  userBody,
+} from './fields.ts'
 import {
   allowEmptyBody,
   bearer,
   formFirst,
   jsonFirst,
   LogoutBody,
+  logoutRefusals,
   messageOf,
   PasswordGrant,
   RefreshGrant,
+  refreshRefusals,
   tokensBody,
+  unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 
-const Registration = Type.Object({
+const Registration = named('LlmOptimizerRegistration', {
   email: Email,
   password: NewPassword,
   full_name: Type.Optional(Nullable(FullName)),
 })
+
+const LoggedOut = messageOf('LlmOptimizerLoggedOut', 'Successfully logged out')
 
 /** The contract of the LLMOptimizer auth service: root paths, e-mail address and full name. */
 const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
@@ -37,10 +54,11 @@ const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => 
       schema: {
         operationId: 'llmOptimizerRegister',
         summary: 'Register a new user',
+        description: 'The account can log in at once, by its e-mail address.',
         tags: ['login'],
         security: [],
         body: Registration,
-        response: { 201: ref(User), ...problems([400, 409, 413, 415]) },
+        response: { 201: ref(User), ...problems([400, 'password_unsuitable', 'email_taken', 413, 415]) },
       },
     },
     async (request, reply) => {
@@ -58,11 +76,12 @@ const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => 
       schema: {
         operationId: 'llmOptimizerLogIn',
         summary: 'Log in with a password',
+        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
         tags: ['login'],
         security: [],
         consumes: formFirst,
         body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
       },
     },
     async (request) => {
@@ -77,13 +96,14 @@ const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => 
       config: { access: 'public', oauthErrors: true },
       preHandler: limit.refresh,
       schema: {
-        operationId: 'llmOptimizerRefresh',
+        operationId: 'llmOptimizerRefreshTokens',
         summary: 'Exchange a refresh token for new tokens',
+        description: 'A retry with the same token within the grace window gets the same new token again.',
         tags: ['login'],
         security: [],
         consumes: jsonFirst,
         body: RefreshGrant,
-        response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: ref(Tokens), ...problems([400, ...refreshRefusals, 413, 415], 'application/json') },
       },
     },
     async (request) => tokensBody(await refresh(core, request.body.refresh_token, originOf(request))),
@@ -96,9 +116,10 @@ const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => 
       schema: {
         operationId: 'llmOptimizerGetMe',
         summary: 'The current user',
+        description: 'Of the access token, as the account is now.',
         tags: ['account'],
         security: bearer,
-        response: { 200: ref(User), ...problems([400, 401]) },
+        response: { 200: ref(User), ...problems(unauthenticated) },
       },
     },
     async (request) => userBody(authOf(request).account),
@@ -117,7 +138,7 @@ const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => 
         security: [...bearer, {}],
         consumes: jsonFirst,
         body: LogoutBody,
-        response: { 200: messageOf('Successfully logged out'), ...problems([400, 401, 413, 415]) },
+        response: { 200: LoggedOut, ...problems([400, ...logoutRefusals, 413, 415]) },
       },
     },
     async (request) => {

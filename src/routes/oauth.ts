@@ -38,7 +38,7 @@ const Introspection = named('Introspection', {
   exp: Type.Optional(Type.Integer({ examples: [1795242003] })),
   jti: Type.Optional(Type.String({ examples: ['82542bf0-4a4a-4d2d-8a85-2c9cb87c59d9'] })),
   sid: Type.Optional(Type.String({ examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] })),
-  roles: Type.Optional(Type.Array(Type.String({ examples: ['user'] }))),
+  roles: Type.Optional(Type.Array(Type.String(), { examples: [['user']] })),
 })
 const KeySet = named('KeySet', {
   keys: Type.Array(Type.Unsafe<Record<string, unknown>>({ type: 'object', additionalProperties: true }), {
@@ -46,7 +46,7 @@ const KeySet = named('KeySet', {
   }),
 })
 const Uri = Type.String({ examples: ['https://auth.example.com/oauth/token'] })
-const Words = Type.Array(Type.String({ examples: ['password'] }))
+const Words = Type.Array(Type.String(), { examples: [['password']] })
 const Metadata = named('AuthorizationServerMetadata', {
   issuer: Uri,
   token_endpoint: Uri,
@@ -124,7 +124,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         summary: 'Introspection (RFC 7662), for the clients of OAUTH_CLIENTS',
         ...form,
         body: TokenInQuestion,
-        response: { 200: ref(Introspection), ...problems([400, 401, 413, 415], 'application/json') },
+        response: { 200: Introspection, ...problems([400, 401, 413, 415], 'application/json') },
       },
     },
     async (request) => {
@@ -156,7 +156,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         summary: 'Public keys of the access tokens (RFC 7517)',
         tags: ['oauth'],
         security: [],
-        response: { 200: ref(KeySet), ...problems([400]) },
+        response: { 200: KeySet, ...problems([400]) },
       },
     },
     async (_request, reply) => {
@@ -174,7 +174,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         summary: 'Metadata (RFC 8414)',
         tags: ['oauth'],
         security: [],
-        response: { 200: ref(Metadata), ...problems([400]) },
+        response: { 200: Metadata, ...problems([400]) },
       },
     },
     async (_request, reply) => {

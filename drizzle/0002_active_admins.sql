@@ -1,0 +1,1 @@
+CREATE INDEX "users_active_admins_idx" ON "users" USING btree ("id") WHERE 'admin' = any("users"."roles") and "users"."is_active";

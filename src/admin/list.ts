@@ -1,0 +1,56 @@
+import { parseArgs } from 'node:util'
+import { listUsers } from '#src/core/administration.ts'
+import type { Account } from '#src/db/users.ts'
+import { userBody } from '#src/routes/fields.ts'
+import { type Command, withApp } from './command.ts'
+
+const pageSize = 200
+const options = {
+  q: { type: 'string' },
+  role: { type: 'string' },
+  inactive: { type: 'boolean' },
+  json: { type: 'boolean' },
+} as const
+
+/** `list [--q TEXT] [--role ROLE] [--inactive] [--json]`: shows the users as a table, or as JSON lines. */
+export const list: Command = async (settled, args) => {
+  const { values } = parseArgs({ args, options })
+  const search = { text: values.q, role: values.role, isActive: values.inactive ? false : undefined, limit: pageSize }
+  return withApp(settled, async ({ core }) => {
+    let after: number | undefined = 0
+    let shown = 0
+    while (after !== undefined) {
+      const { items, next } = await listUsers(core, { ...search, after })
+      const lines = values.json ? items.map((user) => JSON.stringify(userBody(user))) : table(items, shown === 0)
+      if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`)
+      shown += items.length
+      after = next
+    }
+    return shown === 0 && !values.json ? 'No user.' : ''
+  })
+}
+
+/** Lines of aligned columns; each page has its own widths. */
+function table(users: Account[], withHead: boolean): string[] {
+  const rows = users
+    .map(({ id, email, username, fullName, roles, isActive, createdAt }) => [
+      String(id),
+      email ?? '-',
+      username ?? '-',
+      fullName ?? '-',
+      roles.join(',') || '-',
+      isActive ? 'active' : 'disabled',
+      createdAt.toISOString().slice(0, 10),
+    ])
+    .map((row) => row.map((cell) => cell.replaceAll(/[\p{Cc}\p{Cf}]/gu, '?')))
+  if (rows.length === 0) return []
+  const head = ['ID', 'E-MAIL', 'USERNAME', 'NAME', 'ROLES', 'STATE', 'SINCE']
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)))
+  const lines = [...(withHead ? [head] : []), ...rows]
+  return lines.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
+}

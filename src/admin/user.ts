@@ -1,0 +1,28 @@
+import type { Core } from '#src/core/core.ts'
+import { accountById } from '#src/db/administration.ts'
+import { type Account, userByEmail, userByUsername } from '#src/db/users.ts'
+import { Failure, UsageError } from './command.ts'
+
+/** The only argument of a command; throws `UsageError`. */
+export function oneUser(command: string, [name, ...rest]: string[]): string {
+  if (name === undefined || rest.length > 0) throw new UsageError(`${command} USER`)
+  return name
+}
+
+/** A user by e-mail address, id (a number is always an id) or username; throws `Failure`. */
+export async function findByName(core: Core, name: string): Promise<Account> {
+  return (await lookUp(core, name)) ?? unknown(name)
+}
+
+function lookUp({ db }: Core, name: string): Promise<Account | undefined> {
+  if (!/^\d+$/.test(name)) return db.row(name.includes('@') ? userByEmail : userByUsername, { name })
+  return Number(name) < 2 ** 31 ? db.row(accountById, { id: Number(name) }) : Promise.resolve(undefined)
+}
+
+function unknown(name: string): never {
+  throw new Failure(`There is no user ${name}.`)
+}
+
+export function nameOf({ email, username, id }: Account): string {
+  return email ?? username ?? String(id)
+}

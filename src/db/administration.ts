@@ -1,0 +1,120 @@
+import { sql } from 'drizzle-orm'
+import { type Origin, recorded } from './audit-events.ts'
+import { statement } from './client.ts'
+import { type AuditEvent, auditEvents, oneTimeTokens, users } from './schema.ts'
+import { endedBut, type RevokeReason } from './sessions.ts'
+import { type Account, accountColumns, lockedTarget } from './users.ts'
+
+const input = sql.placeholder
+
+export interface UserFilter extends Record<string, unknown> {
+  /** A LIKE pattern in lower case. */
+  readonly pattern: string | null
+  readonly role: string | null
+  readonly isActive: boolean | null
+  /** The id before the first one. */
+  readonly after: number
+  readonly limit: number
+}
+
+/** Users in the order of their ids. */
+export const usersWhere = statement<UserFilter, Account>(
+  sql`
+  select ${accountColumns('u')} from ${users} u
+  where u.id > ${input('after')}::integer
+    and (${input('isActive')}::boolean is null or u.is_active = ${input('isActive')}::boolean)
+    and (${input('role')}::text is null or ${input('role')}::text = any(u.roles))
+    and (${input('pattern')}::text is null or lower(u.email) like ${input('pattern')}::text
+      or lower(u.username) like ${input('pattern')}::text or lower(u.full_name) like ${input('pattern')}::text)
+  order by u.id limit ${input('limit')}::integer`,
+  true,
+)
+
+/** A user by id. */
+export const accountById = statement<{ id: number }, Account>(
+  sql`select ${accountColumns('u')} from ${users} u where u.id = ${input('id')}::integer`,
+  true,
+)
+
+export type EventRow = Omit<AuditEvent, 'id'> & { id: string }
+
+/** Events of one user, newest first, with ids below `before`. */
+export const eventsOfUser = statement<{ id: number; before: string; limit: number }, EventRow>(
+  sql`
+  select e.id::text as id, e.created_at as "createdAt", e.type, e.user_id as "userId", e.actor_id as "actorId",
+    e.session_id as "sessionId", e.ip, e.user_agent as "userAgent", e.request_id as "requestId", e.detail
+  from ${auditEvents} e
+  where e.user_id = ${input('id')}::integer and e.id < ${input('before')}::bigint
+  order by e.id desc limit ${input('limit')}::integer`,
+  true,
+)
+
+export interface UserChangeInput extends Origin {
+  readonly id: number
+  readonly actorId: number | null
+  readonly setFullName: boolean
+  readonly fullName: string | null
+  readonly username: string | null
+  readonly email: string | null
+  readonly roles: string[] | null
+  /** One role to add or to take away; both may be null. */
+  readonly grant: string | null
+  readonly revoke: string | null
+  readonly isActive: boolean | null
+  /** Whether the change could take an active administrator away. */
+  readonly endangersAdmin: boolean
+  readonly keepSessionId: null
+  readonly reason: RevokeReason
+}
+
+export type UserChangeRow = Account & { readonly isLastAdmin: boolean; readonly ended: number }
+
+/**
+ * Changes what is not null, unless that takes away the last active administrator; disabling ends every session. A new
+ * address has to be confirmed anew, and links that went to the old one end. No row if there is no such user.
+ */
+export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
+  with ${lockedTarget(sql`${input('endangersAdmin')}::boolean`)}, wanted as (
+    select id, is_last_admin, session_epoch,
+      case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end as full_name,
+      coalesce(${input('username')}::text, username) as username,
+      coalesce(${input('email')}::text, email) as email,
+      coalesce(${input('isActive')}::boolean, is_active) as is_active,
+      case
+        when ${input('roles')}::text[] is not null then ${input('roles')}::text[]
+        when ${input('grant')}::text <> all(roles) then roles || ${input('grant')}::text
+        else array_remove(roles, ${input('revoke')}::text)
+      end as roles
+    from target
+  ), difference as (
+    select w.*, lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved,
+      t.is_active and not w.is_active as is_disabled,
+      array_remove(array[
+        case when w.full_name is distinct from t.full_name then 'full_name' end,
+        case when w.username is distinct from t.username then 'username' end,
+        case when w.email is distinct from t.email then 'email' end,
+        case when w.roles <> t.roles then 'roles' end,
+        case when w.is_active <> t.is_active then 'is_active' end
+      ], null) as fields
+    from wanted w join target t on t.id = w.id
+  ), changed as (
+    update ${users} u set full_name = d.full_name, username = d.username, email = d.email, roles = d.roles,
+      is_active = d.is_active, updated_at = now(),
+      session_epoch = case when d.is_disabled then d.session_epoch + 1 else d.session_epoch end,
+      email_verified_at = case when d.is_moved then null else u.email_verified_at end
+    from difference d
+    where u.id = d.id and not d.is_last_admin and cardinality(d.fields) > 0
+    returning u.*, d.fields, d.is_disabled, d.is_moved
+  ), unlinked as (
+    delete from ${oneTimeTokens} o using changed where o.user_id = changed.id and changed.is_moved
+  ), ended as (
+    ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}
+  ), audited as (
+    ${recorded({ type: sql`'user.updated'`, userId: sql`changed.id`, actorId: sql`${input('actorId')}::integer`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
+  ), now_is as (
+    select ${accountColumns('c')} from changed c
+    union all
+    select ${accountColumns('t')} from target t where not exists (select from changed)
+  )
+  select now_is.*, target.is_last_admin as "isLastAdmin", (select count(*)::integer from ended) as ended
+  from now_is join target on target.id = now_is.id`)

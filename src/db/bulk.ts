@@ -1,0 +1,121 @@
+import { fillPlaceholders, type SQL, sql } from 'drizzle-orm'
+import type postgres from 'postgres'
+import { recorded } from './audit-events.ts'
+import { connectAlone, type Statement, statement } from './client.ts'
+import { users } from './schema.ts'
+
+/** A user as a file brings them; `n` tells them from the others of the batch. */
+export interface BroughtUser {
+  readonly n: number
+  readonly email: string | null
+  readonly username: string | null
+  readonly full_name: string | null
+  readonly roles: readonly string[]
+  readonly is_active: boolean
+  readonly email_verified: boolean
+  readonly password_hash: string | null
+  /** ISO 8601; null for now. */
+  readonly created_at: string | null
+}
+
+const batch = sql`
+  batch as materialized (
+    select * from json_to_recordset(${sql.placeholder('rows')}::text::json) as r (
+      n integer, email text, username text, full_name text, roles text[], is_active boolean, email_verified boolean,
+      password_hash text, created_at timestamptz
+    )
+  )`
+
+/** Inserts a batch in its order and passes over what is taken, also by an earlier row of the batch. */
+const inserted = (table: SQL, from: SQL): SQL => sql`
+  created as (
+    insert into ${table} (email, username, full_name, roles, is_active, email_verified_at, password_hash, created_at)
+    select email, username, full_name, roles, is_active, case when email_verified then now() end, password_hash,
+      coalesce(created_at, now())
+    from ${from} order by n
+    on conflict do nothing returning id, email, username
+  )`
+
+const leftOver = sql`
+  select n from batch b where not exists (
+    select from created c
+    where coalesce(c.email, '') = coalesce(b.email, '') and coalesce(c.username, '') = coalesce(b.username, '')
+  )`
+
+const importBatch = statement<{ rows: string; userAgent: string; ip: null; requestId: null }, { n: number }>(sql`
+  with ${batch}, ${inserted(sql`${users}`, sql`batch`)}, audited as (
+    ${recorded({ type: sql`'user.imported'`, userId: sql`created.id`, actorId: sql`null::integer`, from: sql`created` })}
+  ) ${leftOver}`)
+
+const trial = sql.identifier('import_trial')
+/** As `importBatch`, into a table that goes when the connection does. */
+const tryBatch = statement<{ rows: string }, { n: number }>(sql`
+  with ${batch}, free as (
+    select * from batch b
+    where not exists (select from ${users} u where lower(u.email collate "C") = lower(b.email collate "C"))
+      and not exists (select from ${users} u where lower(u.username collate "C") = lower(b.username collate "C"))
+  ), ${inserted(sql`${trial}`, sql`free`)} ${leftOver}`)
+
+/** Many users at a time on a connection of its own; each batch is one statement, in whole or not at all. */
+export class BulkImport {
+  readonly #connection: postgres.Sql
+  readonly #dryRun: boolean
+
+  private constructor(connection: postgres.Sql, dryRun: boolean) {
+    this.#connection = connection
+    this.#dryRun = dryRun
+  }
+
+  static async open(url: string, { dryRun }: { dryRun: boolean }): Promise<BulkImport> {
+    const connection = connectAlone(url)
+    if (dryRun) await connection.unsafe('create temporary table import_trial (like users including all)')
+    return new BulkImport(connection, dryRun)
+  }
+
+  /** Resolves to the `n` of those that were left out because somebody has the address or the username. */
+  async insert(rows: readonly BroughtUser[], userAgent: string): Promise<Set<number>> {
+    const input = { rows: JSON.stringify(rows), userAgent, ip: null, requestId: null }
+    const taken = this.#dryRun
+      ? await run(this.#connection, tryBatch, input)
+      : await run(this.#connection, importBatch, input)
+    return new Set(taken.map(({ n }) => n))
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.end({ timeout: 1 })
+  }
+}
+
+const pageSize = 5000
+const exportPage = statement<{ after: number }, { id: number; line: string }>(sql`
+  select id, json_build_object(
+    'id', id, 'email', email, 'username', username, 'full_name', full_name, 'roles', roles, 'is_active', is_active,
+    'email_verified', email_verified_at is not null,
+    'created_at', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    'password_hash', password_hash
+  )::text as line
+  from ${users} where id > ${sql.placeholder('after')}::integer order by id limit ${sql.raw(String(pageSize))}`)
+
+/** Every user as JSON lines, page by page; who is registered meanwhile may be missing. */
+export async function* exportLines(url: string): AsyncGenerator<string, void, undefined> {
+  const connection = connectAlone(url)
+  try {
+    for (let after = 0; ;) {
+      const page = await run(connection, exportPage, { after })
+      if (page.length > 0) yield page.map(({ line }) => `${line}\n`).join('')
+      if (page.length < pageSize) return
+      after = page.at(-1)?.id ?? after
+    }
+  } finally {
+    await connection.end({ timeout: 1 })
+  }
+}
+
+async function run<Input extends Record<string, unknown>, Row>(
+  connection: postgres.Sql,
+  { text, parameters }: Statement<Input, Row>,
+  input: Input,
+): Promise<Row[]> {
+  const values = fillPlaceholders([...parameters], input)
+  return (await connection.unsafe(text, values as never[], { prepare: true })) as unknown as Row[]
+}
