@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { createInterface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { parseArgs } from 'node:util'
@@ -27,7 +28,10 @@ try {
   const [name = '', ...args] = process.argv.slice(2)
   const command = commands[name]
   if (!command) throw new UsageError(usage)
-  settled = await settle({ ...readConfig(process.env), logLevel: 'silent', sweep: false }, { share: true })
+  // The migration needs a database and nothing else.
+  const unused = { SECRET_KEY: randomBytes(32).toString('hex'), PUBLIC_URL: 'http://localhost' }
+  const variables = name === 'migrate' ? { ...unused, ...process.env } : process.env
+  settled = await settle({ ...readConfig(variables), logLevel: 'silent', sweep: false }, { share: true })
   process.stdout.write(`${await command(settled, args)}\n`)
 } catch (error) {
   process.stderr.write(`${isUsage(error) ? error.message : explain(error)}\n`)

@@ -16,6 +16,7 @@ declare module 'fastify' {
 }
 
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
+const revokeReasons = ['logout', 'reuse', 'password_change', 'session_ended'] as const
 const loginOutcomes = ['succeeded', 'failed', 'disabled', 'unavailable'] as const
 const refreshOutcomes = [
   'rotated',
@@ -45,6 +46,7 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     const waited = histogram('auth_password_gate_wait_seconds', 'Time that a password check waited for its turn.')
     // A series that exists from the start can be alerted on.
     for (const outcome of loginOutcomes) logins.inc({ outcome }, 0)
+    for (const reason of revokeReasons) revoked.inc({ reason }, 0)
     for (const outcome of refreshOutcomes) refreshes.inc({ outcome }, 0)
 
     app.decorate('metricsRegistry', register)

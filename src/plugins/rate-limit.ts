@@ -105,7 +105,8 @@ function loginNameOf(request: FastifyRequest): string {
 }
 
 function refreshSessionOf(request: FastifyRequest): string {
-  return fieldOf(request, 'refresh_token').slice(0, 26) || addressOf(request)
+  const inCookie = Object.values(request.cookies).find((value) => value?.startsWith('lkr_'))
+  return (fieldOf(request, 'refresh_token') || inCookie || '').slice(0, 26) || addressOf(request)
 }
 
 /** Answers or fails at once: a Redis that is away must not hold requests up. */

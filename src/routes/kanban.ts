@@ -230,7 +230,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     async (request, reply) => {
       const { scope = 'global' } = request.body
       const accessToken = bearerTokenOf(request)
-      const refreshToken = request.body.refresh_token ?? cookie.read(request)
+      const refreshToken = request.body.refresh_token ?? (cookie.isWanted(request) ? cookie.read(request) : undefined)
       try {
         if (accessToken === undefined) throw new Problem('token_missing')
         await logOutByAccessToken(core, accessToken, scope, originOf(request))
