@@ -23,6 +23,9 @@ interface SigningKey {
   readonly key: string
 }
 
+/** The largest `integer` of Postgres. */
+const maxUserId = 2_147_483_647
+
 const Header = Compile(
   Type.Object(
     { alg: Type.Literal('HS256'), typ: Type.String(), kid: Type.String() },
@@ -82,7 +85,7 @@ export default fp<JwtOptions>(
         const key = Header.Check(header) ? ring.get(header.kid) : undefined
         if (!key) throw new Problem('token_invalid')
         const claims = app.jwt.verify(token, { key: key.key })
-        if (!Claims.Check(claims)) throw new Problem('token_invalid')
+        if (!Claims.Check(claims) || Number(claims.sub) > maxUserId) throw new Problem('token_invalid')
         return claims
       } catch (error) {
         // Whatever the library makes of a forged token, the answer is 401 (RFC 6750 §3.1).
