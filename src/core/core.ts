@@ -16,7 +16,7 @@ export interface Core {
   readonly log: FastifyBaseLogger
 }
 
-export interface Lifetimes {
+interface Lifetimes {
   readonly refreshTokenSeconds: number
   readonly sessionSeconds: number
   readonly refreshGraceSeconds: number

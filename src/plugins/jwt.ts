@@ -13,7 +13,7 @@ declare module 'fastify' {
   }
 }
 
-export type JwtOptions = Pick<Config, 'secretKeyPrevious' | 'jwtAudience' | 'accessTokenSeconds'> & {
+type JwtOptions = Pick<Config, 'secretKeyPrevious' | 'jwtAudience' | 'accessTokenSeconds'> & {
   readonly secretKey: string
   readonly issuer: string
 }

@@ -1,4 +1,5 @@
 import * as oauth from 'oauth4webapi'
+import * as openid from 'openid-client'
 import { describe, expect, test } from 'vitest'
 import { form, password, post, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
@@ -37,6 +38,23 @@ describe('RFC 6749 §4.3 and §6, judged by oauth4webapi', () => {
       insecure,
     )
     expect(((await me.json()) as { email: string }).email).toBe(email)
+  })
+
+  test('the same holds for openid-client', async () => {
+    const { email } = await signedUp(app)
+    const at = (path: string) => {
+      const config = new openid.Configuration(
+        { issuer: base, token_endpoint: `${base}${path}` },
+        'app',
+        {},
+        openid.None(),
+      )
+      openid.allowInsecureRequests(config)
+      return config
+    }
+    const first = await openid.genericGrantRequest(at('/api/v1/token'), 'password', { username: email, password })
+    const second = await openid.refreshTokenGrant(at('/api/v1/refresh'), first.refresh_token ?? '')
+    expect(second.refresh_token).not.toBe(first.refresh_token)
   })
 
   test('a wrong password is told as an OAuth error', async () => {
