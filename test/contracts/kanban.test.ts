@@ -217,7 +217,8 @@ describe('/api/v1/me/sessions', () => {
     const { send, logIn, me } = await signedUp(app)
     const other = (await logIn({ 'user-agent': 'Phone/1.0' })).json<TokenReply>()
     const listed = (await send('GET', '/me/sessions')).json<{ id: string; current: boolean; user_agent: string }[]>()
-    expect(listed.map(({ current }) => current).toSorted()).toEqual([false, true])
+    expect(listed.filter(({ current }) => current).length).toBe(1)
+    expect(listed.length).toBe(2)
     const phone = listed.find(({ current }) => !current)
     expect(phone?.user_agent).toBe('Phone/1.0')
     expect((await send('DELETE', `/me/sessions/${phone?.id}`)).statusCode).toBe(204)
@@ -270,7 +271,7 @@ describe('a refresh token in a cookie', () => {
     const secure = await startService({ ENVIRONMENT: 'production', PUBLIC_URL: 'https://auth.example.com' })
     const login = await (await signedUp(secure.app)).logIn(transport)
     expect(login.cookies.map(({ name, secure: flag }) => [name, flag])).toEqual(
-      Array(2).fill(['__Secure-latchkey_refresh', true]),
+      Array.from({ length: 2 }, () => ['__Secure-latchkey_refresh', true]),
     )
   })
 
