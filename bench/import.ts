@@ -19,6 +19,19 @@ const { values } = parseArgs({
 })
 const count = Number(values.users)
 const format = values.format === 'csv' ? 'csv' : 'jsonl'
+const random = (length: number) =>
+  randomBytes(length)
+    .toString('base64url')
+    .replaceAll(/[^A-Za-z0-9]/g, 'x')
+    .slice(0, length)
+const hashes = [
+  () => `$2b$12$${random(53)}`,
+  () => `$2a$10$${random(53)}`,
+  () => `$2y$10$${random(53)}`,
+  () => `$argon2id$v=19$m=65536,t=3,p=4$${random(22)}$${random(43)}`,
+  () => null,
+]
+
 const folder = await mkdtemp(join(tmpdir(), 'latchkey-import-'))
 // As root, Postgres runs as another user, who has to get through.
 await chmod(folder, 0o755)
@@ -72,7 +85,16 @@ function highWater(pid: number | undefined): number {
 }
 
 function* generated(): Generator<string, void, undefined> {
-  const names = ['email', 'username', 'full_name', 'roles', 'is_active', 'created_at', 'email_verified', 'password_hash']
+  const names = [
+    'email',
+    'username',
+    'full_name',
+    'roles',
+    'is_active',
+    'created_at',
+    'email_verified',
+    'password_hash',
+  ]
   if (format === 'csv') yield `${names.join(',')}\n`
   let chunk = ''
   for (let i = 0; i < count; i++) {
@@ -102,16 +124,3 @@ function user(i: number) {
     passwordHash: fault === 1 ? `$2b$31$${random(53)}` : hashes[i % hashes.length]?.(),
   }
 }
-
-const random = (length: number) =>
-  randomBytes(length)
-    .toString('base64url')
-    .replaceAll(/[^A-Za-z0-9]/g, 'x')
-    .slice(0, length)
-const hashes = [
-  () => `$2b$12$${random(53)}`,
-  () => `$2a$10$${random(53)}`,
-  () => `$2y$10$${random(53)}`,
-  () => `$argon2id$v=19$m=65536,t=3,p=4$${random(22)}$${random(43)}`,
-  () => null,
-]

@@ -32,6 +32,11 @@ export async function compareSizes() {
 
   for (const { load } of [large, small]) await load(seconds)
   const pairs = []
-  for (const _ of rounds) pairs.push({ service: await large.load(seconds), limit: (await small.load(seconds)).perSecond })
-  return { rows: [rowOf('/refresh, a million sessions ÷ a thousand', pairs, 0.85)], connections, databases: [small.facts, large.facts] }
+  for (const _ of rounds)
+    pairs.push({ service: await large.load(seconds), limit: (await small.load(seconds)).perSecond })
+  return {
+    rows: [rowOf('/refresh, a million sessions ÷ a thousand', pairs, 0.85)],
+    connections,
+    databases: [small.facts, large.facts],
+  }
 }

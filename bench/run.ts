@@ -68,7 +68,14 @@ async function compareWithLimits() {
     await compareLogins(service, limits),
     await compareUnderLogins(service, accessTokens),
   ]
-  rows.push({ name: 'memory, MB ÷ 200', value: service.memory(), limit: 200, ratio: service.memory() / 200, target: 1, atMost: true })
+  rows.push({
+    name: 'memory, MB ÷ 200',
+    value: service.memory(),
+    limit: 200,
+    ratio: service.memory() / 200,
+    target: 1,
+    atMost: true,
+  })
   const pgbench = isInstalled('pgbench') ? await runPgbench(url, 3) : 'not installed'
   return { rows, connections, readyMs: Math.round(service.readyMs), pgbench }
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { type Command, Failure, UsageError } from './admin/command.ts'
 import { create } from './admin/create.ts'
 import { exportUsers } from './admin/export.ts'
@@ -51,8 +52,11 @@ try {
   const [name = '', ...args] = process.argv.slice(2)
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (!command) throw new UsageError(usage)
+  // The migration needs a database and nothing else.
+  const unused = { SECRET_KEY: randomBytes(32).toString('hex'), PUBLIC_URL: 'http://localhost' }
+  const variables = name === 'migrate' ? { ...unused, ...process.env } : process.env
   settled = await settle(
-    { ...readConfig(process.env), logLevel: 'silent', sweep: false, mailWorker: false },
+    { ...readConfig(variables), logLevel: 'silent', sweep: false, mailWorker: false },
     { share: true },
   )
   const said = await command(settled, args)

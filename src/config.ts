@@ -21,7 +21,7 @@ export const Environment = Type.Object({
   CONTRACTS: Type.String({ default: 'kanban,oauth' }),
   DATA_DIR: Type.String({ default: '.data' }),
   DATABASE_URL: optional('^postgres(ql)?://'),
-  DB_HOST: optional(),
+  DB_HOST: optional('^(/.*|[A-Za-z0-9._:-]+)$'),
   DB_PORT: whole(1, 65_535, 5432),
   DB_USER: optional(),
   DB_PASSWORD: optional(),
@@ -249,7 +249,9 @@ function expectationOf(schema: TSchema): string {
 function databaseUrlOf(settings: Settings): string | undefined {
   if (!settings.DB_HOST && !settings.DB_USER && !settings.DB_PASSWORD && !settings.DB_NAME) return undefined
   const url = new URL('postgres://localhost')
-  url.hostname = settings.DB_HOST ?? 'localhost'
+  const host = settings.DB_HOST ?? 'localhost'
+  if (host.startsWith('/')) url.searchParams.set('host', host)
+  else url.hostname = isIP(host) === 6 ? `[${host}]` : host
   url.port = String(settings.DB_PORT)
   url.username = encodeURIComponent(settings.DB_USER ?? 'postgres')
   url.password = encodeURIComponent(settings.DB_PASSWORD ?? '')

@@ -11,6 +11,7 @@ export function explain(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? String(error.code) : undefined
   if (code === 'EADDRINUSE') return 'The port is in use by another program; stop it or set PORT.'
   if (code === 'EACCES') return 'The port or the data folder may not be used by this user; set PORT or DATA_DIR.'
+  if (code === '42501') return 'The role of the database lacks rights on the tables; see docs/operations.md.'
   if (code !== undefined)
     return `The start failed with ${code}. Is the database reachable, with this user and password?`
   return String(error instanceof Error ? error.stack : error)

@@ -26,7 +26,7 @@ export interface MailRules {
   readonly queued: () => void
 }
 
-export interface Lifetimes {
+interface Lifetimes {
   readonly refreshTokenSeconds: number
   readonly sessionSeconds: number
   readonly refreshGraceSeconds: number

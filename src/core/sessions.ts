@@ -26,12 +26,17 @@ export interface Authentication extends AccessClaims {
 
 /** Opens a session for a login name (e-mail address or username) and a password; throws `credentials_invalid`. */
 export async function logIn(core: Core, name: string, password: string, origin: Origin): Promise<TokenPair> {
-  const first = await attemptLogin(core, name, password, origin)
-  // The stored hash changed after it was read: a parallel login upgraded it, or the password is another one now.
-  const pair = first ?? (await attemptLogin(core, name, password, origin))
-  if (!pair) throw new Problem('unavailable', { cause: 'login: raced', headers: { 'retry-after': '1' } })
-  core.counters.login('succeeded')
-  return pair
+  try {
+    const first = await attemptLogin(core, name, password, origin)
+    // The stored hash changed after it was read: a parallel login upgraded it, or the password is another one now.
+    const pair = first ?? (await attemptLogin(core, name, password, origin))
+    if (!pair) throw new Problem('unavailable', { cause: 'login: raced', headers: { 'retry-after': '1' } })
+    core.counters.login('succeeded')
+    return pair
+  } catch (error) {
+    if (error instanceof Problem && error.code === 'unavailable') core.counters.login('unavailable')
+    throw error
+  }
 }
 
 async function attemptLogin(core: Core, name: string, password: string, origin: Origin) {

@@ -206,8 +206,8 @@ function mayRunAgain(error: unknown, repeatable: boolean): boolean {
   return rolledBack.has(code) || (repeatable && lost.test(code))
 }
 
-/** SQLSTATE classes of connections, log-ins, roll-backs, resources and operators; and whatever the network says. */
-const away = /^(08|28|3D|40|53|57|58|XX|25006|55P03|[A-Z]{4,})/
+/** SQLSTATE classes of connections, log-ins, roll-backs, resources, locks and operators; and whatever the network says. */
+const away = /^(08|28|3D|40|53|57|58|XX|25006|55|[A-Z]{4,})/
 
 function asProblem(error: unknown): unknown {
   const code = codeOf(error)

@@ -103,7 +103,7 @@ export const sweepRefreshTokens = statement<
 >(sql`
   with batch as (
     select session_id, generation, issued_at from ${refreshTokens}
-    where issued_at < now() - make_interval(days => ${input('days')}::integer) and issued_at > ${input('after')}::timestamptz
+    where issued_at < now() - make_interval(days => ${input('days')}::integer) and issued_at > ${input('after')}::text::timestamptz
     order by issued_at limit 1000 for update skip locked
   ), gone as (
     delete from ${refreshTokens} t using batch, ${sessions} s

@@ -1,6 +1,8 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { columns, statement } from './client.ts'
+import { linkData, linked, type LinkInput } from './links.ts'
+import { queued } from './outbox.ts'
 import { auditEvents, type User, users } from './schema.ts'
 
 const input = sql.placeholder
@@ -17,15 +19,22 @@ export const accountColumns = (alias: string) => columns(users, alias, accountNa
 
 export type Credentials = Account & Pick<User, 'passwordHash'>
 
-/** Creates a user; fails on the unique index `users_email_key` or `users_username_key` (SQLSTATE 23505). */
+/**
+ * Creates a user and queues the link that confirms the address, if there is one; fails on the unique index
+ * `users_email_key` or `users_username_key` (SQLSTATE 23505).
+ */
 export const createUser = statement<
-  Origin & Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'>,
+  Origin & LinkInput & Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'>,
   Account
 >(sql`
   with created as (
     insert into ${users} (email, username, full_name, password_hash, roles)
     values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[])
     returning *
+  ), link as (
+    ${linked({ purpose: 'email_verify', hours: 24, userId: sql`created.id`, email: sql`created.email`, from: sql`created where created.email is not null` })}
+  ), mail as (
+    ${queued({ template: 'email-verify', userId: sql`created.id`, recipient: sql`created.email`, data: linkData('email_verify'), from: sql`created where created.email is not null` })}
   ), audited as (
     ${recorded({ type: sql`'user.registered'`, userId: sql`created.id`, from: sql`created` })}
   )

@@ -12,7 +12,7 @@ declare module 'fastify' {
   }
 }
 
-export type CoreOptions = Pick<
+type CoreOptions = Pick<
   Config,
   | 'argon2'
   | 'refreshTokenSeconds'

@@ -8,7 +8,7 @@ declare module 'fastify' {
   }
 }
 
-export interface DbOptions {
+interface DbOptions {
   readonly databaseUrl: string
   readonly databasePoolSize: number
   readonly databaseMigrate: boolean

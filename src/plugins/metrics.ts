@@ -16,6 +16,7 @@ declare module 'fastify' {
 }
 
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
+const revokeReasons = ['logout', 'reuse', 'password_change', 'password_reset', 'session_ended', 'disabled', 'admin'] as const
 const loginOutcomes = ['succeeded', 'failed', 'disabled', 'unverified', 'unavailable'] as const
 const mailOutcomes = ['sent', 'retried', 'abandoned'] as const
 const refreshOutcomes = [
@@ -48,6 +49,7 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     // A series that exists from the start can be alerted on.
     for (const outcome of loginOutcomes) logins.inc({ outcome }, 0)
     for (const outcome of mailOutcomes) mails.inc({ outcome }, 0)
+    for (const reason of revokeReasons) revoked.inc({ reason }, 0)
     for (const outcome of refreshOutcomes) refreshes.inc({ outcome }, 0)
 
     app.decorate('metricsRegistry', register)

@@ -123,7 +123,8 @@ function digestOfField(request: FastifyRequest, name: string): string {
 }
 
 function refreshSessionOf(request: FastifyRequest): string {
-  return fieldOf(request, 'refresh_token').slice(0, 26) || addressOf(request)
+  const inCookie = Object.values(request.cookies).find((value) => value?.startsWith('lkr_'))
+  return (fieldOf(request, 'refresh_token') || inCookie || '').slice(0, 26) || addressOf(request)
 }
 
 /** Answers or fails at once: a Redis that is away must not hold requests up. */
@@ -149,13 +150,11 @@ function storeOn(redis: Redis | undefined) {
       this.shared = redis && new RedisStore(false, false, redis, 'latchkey:limit:')
     }
     incr(key: string, done: Done, timeWindow: number, max: number) {
-      if (!this.shared) return this.local.incr(key, done, timeWindow, max)
-      this.shared.incr(
-        key,
-        (error, result) => (error ? this.local.incr(key, done, timeWindow, max) : done(null, result)),
-        timeWindow,
-        max,
-      )
+      // A copy: the store goes on counting in the object that it hands out.
+      const inMemory = () =>
+        this.local.incr(key, (error, result) => done(error, result && { ...result }), timeWindow, max)
+      if (!this.shared) return inMemory()
+      this.shared.incr(key, (error, result) => (error ? inMemory() : done(null, result)), timeWindow, max)
     }
     child(options: object) {
       return new Store(options)

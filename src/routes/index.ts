@@ -37,14 +37,14 @@ const contracts: Record<string, Contract> = {
 }
 
 /** A contract at its place. */
-export interface Mount extends Contract {
+interface Mount extends Contract {
   readonly name: string
 }
 
 const entryShape = /^([a-z-]+)(?::((?:\/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+))?$/
 
 /** Reads a list such as `kanban,ai-chat:/chat`; throws one `ConfigError` that names every fault. */
-export function mountsOf(list: string): Mount[] {
+function mountsOf(list: string): Mount[] {
   const faults: string[] = []
   const mounts = new Map<string, Mount>()
   for (const entry of list.split(',').map((text) => text.trim())) {

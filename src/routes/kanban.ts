@@ -201,7 +201,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     async (request, reply) => {
       const { scope = 'global' } = request.body
       const accessToken = bearerTokenOf(request)
-      const refreshToken = request.body.refresh_token ?? cookie.read(request)
+      const refreshToken = request.body.refresh_token ?? (cookie.isWanted(request) ? cookie.read(request) : undefined)
       await logOutByEither(core, { accessToken, refreshToken }, scope, originOf(request))
       if (scope !== 'others') cookie.clear(reply)
       return reply.code(204).send(null)

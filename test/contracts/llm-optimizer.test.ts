@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { form, formOf, get, post, type TokenReply } from '#test/support/actors.ts'
+import { form, get, post, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const { app } = await startService({ CONTRACTS: 'llm-optimizer' })

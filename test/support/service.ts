@@ -31,7 +31,7 @@ export async function cloneDatabase({ empty = false } = {}): Promise<TestDatabas
 }
 
 /** The configuration that the environment of a test makes, with limits off unless a test wants them. */
-export function testConfig(url: string, environment: Record<string, string> = {}): AppConfig {
+function testConfig(url: string, environment: Record<string, string> = {}): AppConfig {
   const defaults = { DATABASE_URL: url, SECRET_KEY: secretKey, RATE_LIMITS: 'off', SWEEP: 'off', LOG_LEVEL: 'silent' }
   return readConfig({ ...defaults, ...environment }) as AppConfig
 }

@@ -1,0 +1,89 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { readConfig } from '#src/config.ts'
+import { temporaryFolder } from '#test/support/process.ts'
+
+const secret = 'a-key-for-tests-0123456789-abcdefghijklmnop'
+const production = {
+  ENVIRONMENT: 'production',
+  DATABASE_URL: 'postgres://u:p@db/latchkey',
+  PUBLIC_URL: 'https://auth.example.com',
+  SECRET_KEY: secret,
+}
+const faultsOf = (variables: Record<string, string>) => {
+  try {
+    readConfig(variables)
+    return ''
+  } catch (error) {
+    return error instanceof Error ? error.message : ''
+  }
+}
+
+describe('the settings', () => {
+  test('have a default for everything', () => {
+    expect(readConfig({})).toMatchObject({
+      port: 8000,
+      host: '127.0.0.1',
+      accessTokenSeconds: 1800,
+      refreshGraceSeconds: 10,
+    })
+  })
+
+  test('name every fault at once and echo no value', () => {
+    const message = faultsOf({
+      PORT: '80x',
+      REFRESH_GRACE_SECONDS: '61',
+      ALGORITHM: 'none',
+      DATABASE_URL: 'mysql://root:hunter2@db',
+    })
+    for (const name of ['PORT', 'REFRESH_GRACE_SECONDS', 'ALGORITHM', 'DATABASE_URL'])
+      expect(message).toContain(`${name}: `)
+    expect(message).not.toMatch(/80x|61|hunter2|mysql:\/\/root/)
+  })
+
+  test.each([
+    [{ ...production, SECRET_KEY: '' }, 'SECRET_KEY: is required'],
+    [{ ...production, SECRET_KEY: 'your-secret-key-here' }, 'SECRET_KEY: is shorter than 32 bytes'],
+    [{ ...production, SECRET_KEY: 'haunted97!' }, 'SECRET_KEY: is shorter than 32 bytes'],
+    [{ ...production, SECRET_KEY: 'a'.repeat(40) }, 'SECRET_KEY: has been published or is too simple'],
+    [
+      { ...production, SECRET_KEY: '09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7' },
+      'SECRET_KEY: has been published',
+    ],
+    [{ ...production, DATABASE_URL: '' }, 'DATABASE_URL: is required in production'],
+    [{ ...production, PUBLIC_URL: '' }, 'PUBLIC_URL: is required in production'],
+    [{ TRUSTED_PROXIES: 'true' }, 'TRUSTED_PROXIES: must be'],
+    [{ TRUSTED_PROXIES: '1' }, 'TRUSTED_PROXIES: must be'],
+    [{ TRUSTED_PROXIES: '0.0.0.0/0' }, 'TRUSTED_PROXIES: must be'],
+    [{ CORS_ORIGINS: '*' }, 'CORS_ORIGINS: must match'],
+  ])('refuse %j', (variables, fault) => {
+    expect(faultsOf(variables)).toContain(fault)
+  })
+
+  test('are accepted in production when nothing is missing', () => {
+    expect(readConfig(production)).toMatchObject({ production: true, hsts: true, warnings: [] })
+  })
+
+  test('may be those of the five services: JWT_SECRET and DB_*', () => {
+    const config = readConfig({
+      JWT_SECRET: secret,
+      DB_HOST: 'db',
+      DB_USER: 'app',
+      DB_PASSWORD: 'p@ss/word',
+      DB_NAME: 'auth_db',
+    })
+    expect([config.secretKey, config.databaseUrl]).toEqual([secret, 'postgres://app:p%40ss%2Fword@db:5432/auth_db'])
+    expect(readConfig({ JWT_SECRET: secret, DB_HOST: '/run/postgresql' }).databaseUrl).toContain(
+      '?host=%2Frun%2Fpostgresql',
+    )
+  })
+
+  test('read a secret from the file that NAME_FILE names, and refuse one that is given twice', async () => {
+    const file = join(await temporaryFolder(), 'key')
+    await writeFile(file, `${secret}\n`)
+    expect(readConfig({ SECRET_KEY_FILE: file }).secretKey).toBe(secret)
+    expect(faultsOf({ SECRET_KEY_FILE: file, SECRET_KEY: secret })).toContain('SECRET_KEY: is given twice')
+    expect(faultsOf({ SECRET_KEY_FILE: '/does/not/exist' })).toContain('SECRET_KEY_FILE: the file cannot be read')
+  })
+})

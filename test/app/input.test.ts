@@ -1,0 +1,132 @@
+import { connect } from 'node:net'
+import { gzipSync } from 'node:zlib'
+import { describe, expect, test } from 'vitest'
+import { form, get, password, post, signedUp } from '#test/support/actors.ts'
+import { startService } from '#test/support/service.ts'
+
+const { app, sql } = await startService()
+const users = '/api/v1/users/'
+const json = { 'content-type': 'application/json' }
+const pointersOf = (reply: { json: () => unknown }) =>
+  (reply.json() as { errors?: { pointer: string }[] }).errors?.map(({ pointer }) => pointer)
+
+describe('a body', () => {
+  test.each([
+    ['email', 5],
+    ['email', null],
+    ['email', ['a@example.com']],
+    ['email', {}],
+    ['email', 'not an address'],
+    ['email', 'a@b@example.com'],
+    ['email', 'a@example.com\r\nBcc: b@example.com'],
+    ['email', '"a b"@example.com'],
+    ['email', 'kim\u212A@example.com'],
+    ['email', `${'a'.repeat(65)}@example.com`],
+    ['username', 'a@b'],
+    ['username', 'a\u200Bb'],
+    ['username', ''],
+    ['full_name', 'two\nlines'],
+    ['full_name', 'x'.repeat(201)],
+    ['password', 12_345_678],
+    ['password', 'short'],
+    ['password', 'x'.repeat(129)],
+    ['password', 'nul\0in the middle'],
+    ['password', 'lone \ud800 surrogate'],
+  ])('with %s = %j is a 400 that names the field', async (field, value) => {
+    const reply = await post(app, users, { email: 'input@example.com', password, [field]: value })
+    expect(reply.statusCode).toBe(400)
+    expect(pointersOf(reply)).toContain(`/${field}`)
+    expect(reply.body).not.toContain(password)
+  })
+
+  test('without a field is a 400 that names all that are missing', async () => {
+    expect(pointersOf(await post(app, users, {}))).toEqual(['/email', '/password'])
+  })
+
+  test.each([
+    '[]',
+    'null',
+    '"x"',
+    '5',
+    '{',
+    '',
+    '{"a":1}}',
+    '{"__proto__":{"roles":["admin"]}}',
+    '{"constructor":{"prototype":{}}}',
+    '['.repeat(5000),
+  ])('that is %.40j is a 400', async (text) => {
+    expect((await post(app, users, text, json)).statusCode).toBe(400)
+  })
+
+  test.each([
+    ['invalid UTF-8 in JSON', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), json],
+    ['an encoded lone surrogate in a form', 'username=%ED%A0%80&password=x', form],
+    ['an encoded NUL in a form', 'username=a%00b&password=x', form],
+    ['a broken percent sign in a form', 'username=%ff&password=x', form],
+    ['a field given twice', 'username=a&username=b&password=x', form],
+    ['array notation', 'username[]=a&password=x', form],
+    ['object notation', 'username[a]=a&password=x', form],
+  ])('with %s is a 400', async (_name, payload, headers) => {
+    expect((await app.inject({ method: 'POST', url: '/api/v1/token', payload, headers })).statusCode).toBe(400)
+  })
+
+  test.each([
+    ['text', { 'content-type': 'text/plain' }],
+    ['XML', { 'content-type': 'application/xml' }],
+    ['multipart', { 'content-type': 'multipart/form-data; boundary=x' }],
+    ['another charset', { 'content-type': 'application/json; charset=iso-8859-1' }],
+    ['a compression', { ...json, 'content-encoding': 'gzip' }],
+  ])('in %s is a 415', async (_name, headers) => {
+    const payload = gzipSync('{}')
+    expect((await app.inject({ method: 'POST', url: users, payload, headers })).statusCode).toBe(415)
+  })
+
+  test('over 64 KiB is a 413', async () => {
+    expect((await post(app, users, { email: 'a@example.com', password: 'x'.repeat(70_000) })).statusCode).toBe(413)
+  })
+})
+
+describe('a path', () => {
+  test('with a method it does not know is a 405 that names those it does', async () => {
+    const reply = await app.inject({ method: 'PUT', url: '/api/v1/me' })
+    expect([reply.statusCode, reply.headers['allow']]).toEqual([405, 'DELETE, GET, HEAD, PATCH'])
+  })
+
+  test('that is unknown is a 404 with the body of every error', async () => {
+    const reply = await get(app, '/nowhere')
+    expect([reply.statusCode, reply.json()]).toMatchObject([404, { status: 404, code: 'not_found' }])
+  })
+
+  test.each(['1', 'x', '%00', '9'.repeat(40), '019a3b92-ad1f-751a-89a7-4998737bc2e6'])(
+    'with the id %s is a 4xx',
+    async (id) => {
+      const { send } = await signedUp(app)
+      expect((await send('DELETE', `/me/sessions/${id}`)).statusCode).toBeOneOf([400, 404])
+    },
+  )
+})
+
+describe('a header', () => {
+  test('that is too large is a 431', async () => {
+    const base = new URL(await app.listen({ port: 0 }))
+    const socket = connect(Number(base.port), base.hostname)
+    socket.write(`GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(20_000)}\r\n\r\n`)
+    const [first] = (await socket.toArray()) as Buffer[]
+    expect(first?.toString()).toMatch(/^HTTP\/1.1 431 .*"code":"headers_too_large"/s)
+  })
+})
+
+describe('text with a meaning elsewhere', () => {
+  test.each(["' or 1=1 --", '%', '_', '\\', '"; drop table users; --', '${7*7}', '{{7*7}}', '\u202e', '🤷'])(
+    'such as %j is only text',
+    async (text) => {
+      const { send } = await signedUp(app)
+      expect((await send('PATCH', '/me', { full_name: text })).json()).toMatchObject({ full_name: text })
+      expect((await post(app, '/api/v1/token', { username: text, password })).statusCode).toBe(401)
+    },
+  )
+
+  test('leaves the table there', async () => {
+    expect((await sql`select count(*) > 0 as there from users`)[0]).toEqual({ there: true })
+  })
+})

@@ -1,0 +1,107 @@
+import { describe, expect, test } from 'vitest'
+import { password, post, signedUp } from '#test/support/actors.ts'
+import { startService } from '#test/support/service.ts'
+
+const proxy = { RATE_LIMITS: 'on', TRUSTED_PROXIES: '127.0.0.0/8' }
+const from = (address: string) => ({ 'x-forwarded-for': address })
+const { app } = await startService(proxy)
+
+const logIn = (username: string, secret: string, address: string, on = app) =>
+  post(on, '/api/v1/token', { username, password: secret }, from(address))
+
+describe('60 wrong logins from one address', () => {
+  test('meet a limit, while the owner logs in from another', async () => {
+    const { email } = await signedUp(app)
+    const statuses: number[] = []
+    for (let i = 0; i < 60; i++) statuses.push((await logIn(email, 'wrong password', '198.51.100.1')).statusCode)
+    expect(statuses.slice(0, 10)).toEqual(Array(10).fill(401))
+    expect(statuses.at(-1)).toBe(429)
+    const refused = await logIn(email, password, '198.51.100.1')
+    expect([refused.statusCode, Number(refused.headers['retry-after']) > 0]).toEqual([429, true])
+    expect(refused.headers['cache-control']).toBe('no-store')
+    expect((await logIn(email, password, '203.0.113.7')).statusCode).toBe(200)
+  })
+
+  test('for as many accounts meet one too', async () => {
+    const statuses = await Promise.all(
+      Array.from(
+        { length: 60 },
+        async (_, i) => (await logIn(`nobody${i}`, 'wrong password', '198.51.100.2')).statusCode,
+      ),
+    )
+    expect(statuses.filter((status) => status === 429).length).toBe(10)
+  })
+
+  test('count as one address in the same IPv6 /64', async () => {
+    const { email } = await signedUp(app)
+    const statuses: number[] = []
+    for (let i = 0; i < 12; i++)
+      statuses.push((await logIn(email, 'wrong password', `2001:db8:1:2::${i + 1}`)).statusCode)
+    expect(statuses.at(-1)).toBe(429)
+    expect((await logIn(email, password, '2001:db8:1:3::1')).statusCode).toBe(200)
+  })
+})
+
+describe('an account under attack from everywhere', () => {
+  test('leaves each address two tries: guessing ends, and its owner gets in', async () => {
+    const { email } = await signedUp(app)
+    for (let i = 0; i < 100; i++) await logIn(email, 'wrong password', `192.0.2.${i}`)
+    const attacker = [1, 2, 3].map(() => logIn(email, 'wrong password', '192.0.2.200'))
+    expect((await Promise.all(attacker)).map(({ statusCode }) => statusCode)).toEqual([401, 401, 429])
+    expect((await logIn(email, password, '203.0.113.8')).statusCode).toBe(200)
+  })
+})
+
+describe('a single-page app with five tabs', () => {
+  test('never meets a limit', async () => {
+    const { me, refresh } = await signedUp(app)
+    for (let round = 0; round < 10; round++) {
+      const replies = await Promise.all(Array.from({ length: 5 }, () => [refresh(), me(), me(), me()]).flat())
+      expect(replies.filter(({ statusCode }) => statusCode === 429)).toEqual([])
+    }
+  })
+})
+
+describe('the address of a client', () => {
+  test('is taken from a trusted proxy only', async () => {
+    const { app: direct } = await startService({ RATE_LIMITS: 'on' })
+    const { email } = await signedUp(direct)
+    const statuses: number[] = []
+    for (let i = 0; i < 12; i++)
+      statuses.push((await logIn(email, 'wrong password', `192.0.2.${i}`, direct)).statusCode)
+    expect(statuses.at(-1)).toBe(429)
+  })
+})
+
+describe('requests to unknown paths', () => {
+  test('are limited too', async () => {
+    const { app: busy } = await startService({ RATE_LIMITS: 'on' })
+    const statuses = await Promise.all(
+      Array.from({ length: 3001 }, async () => (await busy.inject({ method: 'GET', url: '/nowhere' })).statusCode),
+    )
+    expect(statuses.filter((status) => status === 429).length).toBe(1)
+  })
+})
+
+describe('limits in Redis', () => {
+  test('fall back to memory when it is away: no error, and still a limit', async () => {
+    const { app: alone } = await startService({ ...proxy, REDIS_URL: 'redis://127.0.0.1:1' })
+    const { email } = await signedUp(alone)
+    const statuses: number[] = []
+    for (let i = 0; i < 12; i++) statuses.push((await logIn(email, 'wrong password', '198.51.100.9', alone)).statusCode)
+    expect(new Set(statuses)).toEqual(new Set([401, 429]))
+  })
+
+  const redisUrl = process.env['TEST_REDIS_URL']
+  test.skipIf(redisUrl === undefined)('are shared by two instances (needs TEST_REDIS_URL)', async () => {
+    const shared = { ...proxy, REDIS_URL: redisUrl ?? '' }
+    const first = await startService(shared)
+    const second = await startService(shared, first)
+    const { email } = await signedUp(first.app)
+    const address = `2001:db8:${Math.floor(Math.random() * 65_536).toString(16)}::1`
+    const statuses: number[] = []
+    for (let i = 0; i < 12; i++)
+      statuses.push((await logIn(email, 'wrong', address, [first, second][i % 2]?.app)).statusCode)
+    expect(statuses.filter((status) => status === 429).length).toBe(2)
+  })
+})

@@ -1,0 +1,107 @@
+import { hash as argon2 } from '@node-rs/argon2'
+import { hash as bcrypt } from '@node-rs/bcrypt'
+import { describe, expect, test } from 'vitest'
+import { isBounded, requireSuitablePassword } from '#src/core/passwords.ts'
+import { password, post, signedUp } from '#test/support/actors.ts'
+import { startService } from '#test/support/service.ts'
+
+const { app, sql } = await startService()
+const hashOf = async (id: number) =>
+  String((await sql`select password_hash from users where id = ${id}`)[0]?.['password_hash'])
+
+describe('a password', () => {
+  test('is stored as argon2id with the parameters of the settings', async () => {
+    const { userId } = await signedUp(app)
+    expect(await hashOf(userId)).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/)
+  })
+
+  test.each([
+    'password',
+    'PASSWORD',
+    '12345678',
+    'qwertyuiop',
+    'iloveyou',
+    'trustno1',
+    'aaaaaaaa',
+    'abcdefgh',
+    '98765432',
+    'passwordpassword',
+    '12341234',
+  ])('that is common (%s) is refused', (text) => {
+    expect(() => requireSuitablePassword(text, [], '/password')).toThrow('password_unsuitable')
+  })
+
+  test.each(['ada.lovelace', 'Ada.Lovelace1815', 'ada.lovelace@example.com', 'AdaLovelace!'])(
+    "that is the user's own name or address (%s) is refused",
+    (text) => {
+      const names = ['ada.lovelace@example.com', 'ada.lovelace', 'Ada Lovelace']
+      expect(() => requireSuitablePassword(text, names, '/password')).toThrow('password_unsuitable')
+    },
+  )
+
+  test('has 8 to 128 characters, counted as a person does', () => {
+    const suits = (text: string) => requireSuitablePassword(text, [], '/password')
+    expect(() => suits('kX9#mQ2')).toThrow()
+    expect(() => suits('kX9#mQ2v')).not.toThrow()
+    expect(() => suits('🦊🐻🐼🐨🐯🦁🐮🐷')).not.toThrow()
+    expect(() => suits(`${'kX9#mQ2v'.repeat(15)}unlike!!`)).not.toThrow()
+    expect(() => suits(`${'kX9#mQ2v'.repeat(16)}!`)).toThrow()
+  })
+
+  test('is compared exactly', async () => {
+    const exact = '  Trailing and leading  '
+    const { email } = await signedUp(app, { password: exact })
+    const statusFor = async (text: string) =>
+      (await post(app, '/api/v1/token', { username: email, password: text })).statusCode
+    expect(await statusFor(exact)).toBe(200)
+    for (const other of [exact.trim(), exact.toLowerCase(), `${exact}\u0301`]) expect(await statusFor(other)).toBe(401)
+  })
+})
+
+describe('a stored hash', () => {
+  const weak = { memoryCost: 8192, timeCost: 1, parallelism: 1 }
+
+  test.each(['2a', '2b', '2y'])('of bcrypt ($%s$) verifies and is upgraded at login', async (version) => {
+    const { userId, logIn } = await signedUp(app)
+    const hash = (await bcrypt(password, 4)).replace('$2b$', `$${version}$`)
+    await sql`update users set password_hash = ${hash} where id = ${userId}`
+    expect((await logIn()).statusCode).toBe(200)
+    expect(await hashOf(userId)).toMatch(/^\$argon2id\$v=19\$m=19456,t=2/)
+    expect((await logIn()).statusCode).toBe(200)
+  })
+
+  test('of weaker parameters is upgraded, also by ten logins at once', async () => {
+    const { userId, logIn } = await signedUp(app)
+    await sql`update users set password_hash = ${await argon2(password, weak)} where id = ${userId}`
+    const statuses = (await Promise.all(Array.from({ length: 10 }, () => logIn()))).map(({ statusCode }) => statusCode)
+    expect(new Set(statuses)).toEqual(new Set([200]))
+    expect(await hashOf(userId)).toContain('m=19456,t=2')
+  })
+
+  test.each(['', 'x', '$argon2id$', '$2b$99$short', '$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g', null])(
+    'that is malformed, missing or too costly (%j) is a failed login',
+    async (hash) => {
+      const { userId, logIn } = await signedUp(app)
+      await sql`update users set password_hash = ${hash} where id = ${userId}`
+      expect((await logIn()).statusCode).toBe(401)
+    },
+  )
+
+  test('costs a bounded amount to check', () => {
+    expect(isBounded('$2b$15$abcdefghijklmnopqrstuuKq9vGq1rZ8yN3mWc5xT7bD2fH4jL6pS')).toBe(true)
+    expect(isBounded('$2b$16$abcdefghijklmnopqrstuuKq9vGq1rZ8yN3mWc5xT7bD2fH4jL6pS')).toBe(false)
+  })
+})
+
+describe('the gate', () => {
+  test('lets as many wait as its length, and answers 503 with Retry-After beyond', async () => {
+    const { app: busy } = await startService()
+    const replies = await Promise.all(
+      Array.from({ length: 300 }, (_, i) => post(busy, '/api/v1/token', { username: `nobody${i}`, password })),
+    )
+    const refused = replies.filter(({ statusCode }) => statusCode === 503)
+    expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([401, 503]))
+    expect(refused.length).toBeGreaterThan(0)
+    expect(refused[0]?.headers['retry-after']).toBe('5')
+  })
+})

@@ -1,0 +1,48 @@
+import { describe, expect, test } from 'vitest'
+import { sweep } from '#src/core/sweep.ts'
+import { metric, signedUp, type TokenReply } from '#test/support/actors.ts'
+import { startService } from '#test/support/service.ts'
+
+const retention = { days: 7, auditDays: 365 }
+
+describe('the sweep', () => {
+  test('deletes spent tokens and ended sessions past their retention, in batches, and nothing else', async () => {
+    const { app, sql } = await startService()
+    const { userId, tokens, refresh } = await signedUp(app)
+    let token = tokens.refresh_token
+    for (let i = 0; i < 3; i++) token = (await refresh(token)).json<TokenReply>().refresh_token
+    await sql`
+      insert into sessions (id, user_id, epoch, expires_at, revoked_at)
+      select gen_random_uuid(), ${userId}, 0, now() + interval '1 day', case when i <= 2500 then now() - interval '8 days' end
+      from generate_series(1, 2600) i`
+    await sql`
+      insert into refresh_tokens (session_id, generation, digest, issued_at, expires_at)
+      select id, 0, '', now(), now() from sessions where revoked_at is not null`
+    await sql`update refresh_tokens set issued_at = issued_at - interval '8 days' where generation in (0, 1)`
+
+    await sweep(app.core, retention)
+
+    const [left] = await sql`
+      select (select count(*)::integer from sessions) as sessions, (select count(*)::integer from refresh_tokens) as tokens`
+    expect(left).toEqual({ sessions: 101, tokens: 2 })
+    expect((await refresh(token)).statusCode).toBe(200)
+    expect(await metric(app, 'auth_sweep_deleted_total{table="sessions"}')).toBe(2500)
+    expect(await metric(app, 'auth_sweep_deleted_total{table="refresh_tokens"}')).toBe(2)
+  })
+
+  test('keeps an unspent token however old', async () => {
+    const { app, sql } = await startService({ REFRESH_TOKEN_EXPIRE_DAYS: '30' })
+    const { refresh } = await signedUp(app)
+    await sql`update refresh_tokens set issued_at = now() - interval '20 days'`
+    await sweep(app.core, retention)
+    expect((await refresh()).statusCode).toBe(200)
+  })
+
+  test('may run on several instances at once', async () => {
+    const { app, sql } = await startService()
+    await sql`insert into audit_events (type, created_at) select 'x', now() - interval '2 years' from generate_series(1, 3000)`
+    await Promise.all([1, 2, 3].map(() => sweep(app.core, retention)))
+    expect((await sql`select count(*)::integer as count from audit_events where type = 'x'`)[0]).toEqual({ count: 0 })
+    expect(await metric(app, 'auth_sweep_deleted_total{table="audit_events"}')).toBe(3000)
+  })
+})
