@@ -1,0 +1,191 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { promisify } from 'node:util'
+import * as oauth from 'oauth4webapi'
+import * as openid from 'openid-client'
+import { describe, expect, test } from 'vitest'
+import { form, formOf, get, password, post, refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
+import { startService } from '#test/support/service.ts'
+
+const port = await freePort()
+const issuer = `http://127.0.0.1:${port}`
+const client = { id: 'gateway', secret: 'a-secret-of-the-gateway' }
+const { app, sql } = await startService({ PUBLIC_URL: issuer, OAUTH_CLIENTS: `${client.id}:${client.secret}` })
+await app.listen({ port })
+
+const basic = { authorization: `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}` }
+const token = (fields: Record<string, string>) => post(app, '/oauth/token', formOf(fields), form)
+const introspect = (text: string, headers: Record<string, string> = basic) =>
+  post(app, '/oauth/introspect', formOf({ token: text }), { ...form, ...headers })
+const revoke = (text: string) => post(app, '/oauth/revoke', formOf({ token: text }), form)
+const errorOf = (reply: { statusCode: number; json: () => unknown }) => [
+  reply.statusCode,
+  (reply.json() as { error: string }).error,
+]
+
+describe('POST /oauth/token', () => {
+  test('serves the password grant and the refresh grant', async () => {
+    const { email } = await signedUp(app)
+    const first = await token({ grant_type: 'password', username: email, password, client_id: 'app' })
+    expect(first.headers['cache-control']).toBe('no-store')
+    const second = await token({ grant_type: 'refresh_token', refresh_token: first.json<TokenReply>().refresh_token })
+    expect(second.json()).toMatchObject({ token_type: 'bearer', expires_in: 1800 })
+  })
+
+  test.each([
+    [{ grant_type: 'password', username: 'nobody', password }, 'invalid_grant'],
+    [{ grant_type: 'refresh_token', refresh_token: 'lkr_unknown' }, 'invalid_grant'],
+    [{ grant_type: 'authorization_code', code: 'x' }, 'unsupported_grant_type'],
+    [{ grant_type: 'password', username: 'nobody' }, 'invalid_request'],
+    [{ grant_type: 'refresh_token' }, 'invalid_request'],
+    [{ username: 'nobody', password }, 'invalid_request'],
+  ])('answers %j with 400 %s (RFC 6749 §5.2)', async (fields, error) => {
+    const reply = await token(fields as Record<string, string>)
+    expect(errorOf(reply)).toEqual([400, error])
+    expect(reply.headers['content-type']).toContain('application/json')
+  })
+
+  test('refuses a known client with a wrong secret, and takes any public client', async () => {
+    const { email } = await signedUp(app)
+    const grant = { grant_type: 'password', username: email, password }
+    const wrong = await token({ ...grant, client_id: client.id, client_secret: 'wrong' })
+    expect([...errorOf(wrong), wrong.headers['www-authenticate']]).toEqual([
+      401,
+      'invalid_client',
+      'Basic realm="oauth"',
+    ])
+    expect((await token({ ...grant, client_id: 'spa' })).statusCode).toBe(200)
+    const empty = await post(app, '/oauth/token', formOf(grant), { ...form, authorization: 'Basic Og==' })
+    expect(empty.statusCode).toBe(200)
+  })
+})
+
+describe('POST /oauth/revoke (RFC 7009)', () => {
+  test.each(['refresh_token', 'access_token'] as const)('ends the session of a %s, and only that', async (kind) => {
+    const { tokens, refresh, logIn, me } = await signedUp(app)
+    const other = (await logIn()).json<TokenReply>()
+    expect((await revoke(tokens[kind])).statusCode).toBe(200)
+    expect([(await me()).statusCode, (await refresh()).statusCode]).toEqual([401, 401])
+    expect((await refreshWith(app, other.refresh_token)).statusCode).toBe(200)
+  })
+
+  test('§2.2: answers 200 for a token that is unknown or revoked already', async () => {
+    const { tokens } = await signedUp(app)
+    for (const text of ['x', tokens.refresh_token, tokens.refresh_token])
+      expect((await revoke(text)).statusCode).toBe(200)
+  })
+})
+
+describe('POST /oauth/introspect (RFC 7662)', () => {
+  test('tells a client what a token stands for', async () => {
+    const { tokens, userId, email } = await signedUp(app)
+    const access = (await introspect(tokens.access_token)).json<Record<string, unknown>>()
+    expect(access).toMatchObject({
+      active: true,
+      sub: String(userId),
+      username: email,
+      token_type: 'Bearer',
+      iss: issuer,
+      aud: 'latchkey',
+    })
+    expect((await introspect(tokens.refresh_token)).json()).toMatchObject({ active: true, sub: String(userId) })
+  })
+
+  test('says no more than that a token is not active once it is spent, or its session or user has ended', async () => {
+    const spent = await signedUp(app)
+    await spent.refresh()
+    expect((await introspect(spent.tokens.refresh_token)).json()).toEqual({ active: false })
+    const out = await signedUp(app)
+    await out.logOut()
+    for (const text of [out.tokens.access_token, out.tokens.refresh_token, 'x'])
+      expect((await introspect(text)).json()).toEqual({ active: false })
+    const disabled = await signedUp(app)
+    await sql`update users set is_active = false where id = ${disabled.userId}`
+    expect((await introspect(disabled.tokens.access_token)).json()).toEqual({ active: false })
+  })
+
+  test('§2.1: needs the credentials of a client', async () => {
+    const { tokens } = await signedUp(app)
+    const wrong = { authorization: `Basic ${Buffer.from('gateway:wrong').toString('base64')}` }
+    for (const headers of [{}, wrong, { authorization: `Bearer ${tokens.access_token}` }])
+      expect(errorOf(await introspect(tokens.access_token, headers as Record<string, string>))).toEqual([
+        401,
+        'invalid_client',
+      ])
+    const inBody = formOf({ token: tokens.access_token, client_id: client.id, client_secret: client.secret })
+    expect((await post(app, '/oauth/introspect', inBody, form)).json()).toMatchObject({ active: true })
+  })
+})
+
+describe('/.well-known', () => {
+  test('publishes metadata (RFC 8414) and keys that may be cached', async () => {
+    const metadata = await get(app, '/.well-known/oauth-authorization-server')
+    expect(metadata.json()).toMatchObject({
+      issuer,
+      token_endpoint: `${issuer}/oauth/token`,
+      response_types_supported: [],
+    })
+    expect(metadata.headers['cache-control']).toBe('public, max-age=300')
+    expect((await get(app, '/.well-known/jwks.json')).headers['cache-control']).toBe('public, max-age=300')
+  })
+})
+
+describe('an OAuth client that nobody here wrote', () => {
+  test('oauth4webapi discovers the server, logs in, refreshes, introspects and revokes', async () => {
+    const { email } = await signedUp(app)
+    const insecure = { [oauth.allowInsecureRequests]: true }
+    const discovery = await oauth.discoveryRequest(new URL(issuer), { algorithm: 'oauth2', ...insecure })
+    const server = await oauth.processDiscoveryResponse(new URL(issuer), discovery)
+    const spa: oauth.Client = { client_id: 'spa' }
+    const parameters = new URLSearchParams({ username: email, password })
+    const login = await oauth.genericTokenEndpointRequest(server, spa, oauth.None(), 'password', parameters, insecure)
+    const first = await oauth.processGenericTokenEndpointResponse(server, spa, login)
+    const renewal = await oauth.refreshTokenGrantRequest(server, spa, oauth.None(), first.refresh_token ?? '', insecure)
+    const second = await oauth.processRefreshTokenResponse(server, spa, renewal)
+
+    const gateway: oauth.Client = { client_id: client.id }
+    const secret = oauth.ClientSecretBasic(client.secret)
+    const ask = async () => {
+      const reply = await oauth.introspectionRequest(server, gateway, secret, second.access_token, insecure)
+      return (await oauth.processIntrospectionResponse(server, gateway, reply)).active
+    }
+    expect(await ask()).toBe(true)
+    await oauth.processRevocationResponse(
+      await oauth.revocationRequest(server, spa, oauth.None(), second.refresh_token ?? '', insecure),
+    )
+    expect(await ask()).toBe(false)
+  })
+
+  test('openid-client discovers the server, logs in, refreshes and is told of a wrong grant', async () => {
+    const { email } = await signedUp(app)
+    const options: openid.DiscoveryRequestOptions = { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] }
+    const config = await openid.discovery(new URL(issuer), 'spa', undefined, openid.None(), options)
+    const first = await openid.genericGrantRequest(config, 'password', { username: email, password })
+    const second = await openid.refreshTokenGrant(config, first.refresh_token ?? '')
+    expect(second.refresh_token).not.toBe(first.refresh_token)
+    const wrong = openid.genericGrantRequest(config, 'password', { username: email, password: 'wrong password' })
+    await expect(wrong).rejects.toMatchObject({ error: 'invalid_grant', status: 400 })
+  })
+
+  const python = '/usr/bin/python3'
+  const installed = spawnSync(python, ['-c', 'import requests_oauthlib, authlib']).status === 0
+  if (!installed) process.stdout.write('Left out: requests-oauthlib and authlib, which Debian packages as python3-*.\n')
+  test.skipIf(!installed)(
+    'requests-oauthlib and authlib log in and refresh by themselves (Debian’s python3-*)',
+    async () => {
+      const { email } = await signedUp(app)
+      const script = new URL('oauth-clients.py', import.meta.url).pathname
+      const { stdout } = await promisify(execFile)(python, [script, issuer, email, password])
+      expect(JSON.parse(stdout)).toEqual({ requests_oauthlib: [email, true], authlib: [email, true] })
+    },
+  )
+})
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port: free } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return free
+}
