@@ -21,7 +21,15 @@ export async function register(core: Core, registration: Registration, origin: O
   requireSuitablePassword(password, [email, username, fullName], '/password')
   const passwordHash = await core.passwords.hash(password)
   const account = await unlessTaken(
-    core.db.row(createUser, { ...origin, email, username, fullName, passwordHash, roles, ...newLink(core, 'email_verify') }),
+    core.db.row(createUser, {
+      ...origin,
+      email,
+      username,
+      fullName,
+      passwordHash,
+      roles,
+      ...newLink(core, 'email_verify'),
+    }),
   )
   if (!account) throw new Error('the new account was not returned')
   core.mail.queued()

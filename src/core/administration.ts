@@ -82,6 +82,7 @@ export async function changeUser(core: Core, id: number, change: UserChange, act
   const { isLastAdmin, ended, ...account } = row
   if (isLastAdmin) throw new Problem('last_admin')
   core.counters.sessionsRevoked('disabled', ended)
+  if (email !== null) core.mail.queued()
   return account
 }
 

@@ -18,7 +18,7 @@ export interface Core {
 }
 
 /** What the links of mails need. */
-export interface MailRules {
+interface MailRules {
   /** Keys of one-time tokens: the current one, then those of links that are still under way. */
   readonly oneTimeKeys: readonly Buffer[]
   readonly requireVerifiedEmail: boolean
@@ -33,7 +33,7 @@ interface Lifetimes {
 }
 
 export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
-export type MailOutcome = 'sent' | 'retried' | 'abandoned'
+type MailOutcome = 'sent' | 'retried' | 'abandoned'
 export type RefreshOutcome =
   | 'rotated'
   | 'replayed'
@@ -52,5 +52,8 @@ export interface Counters {
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
   readonly mail: (outcome: MailOutcome) => void
-  readonly swept: (table: 'refresh_tokens' | 'sessions' | 'audit_events' | 'outbox' | 'one_time_tokens', count: number) => void
+  readonly swept: (
+    table: 'refresh_tokens' | 'sessions' | 'audit_events' | 'outbox' | 'one_time_tokens',
+    count: number,
+  ) => void
 }

@@ -24,7 +24,9 @@ const subjects: Record<Template, (service: string) => string> = {
   'password-changed': (service) => `Your password for ${service} was changed`,
   'email-changed': (service) => `Your e-mail address for ${service} was changed`,
 }
-const templates = new Map(Object.keys(subjects).map((name) => [name, { text: read(`${name}.txt`), html: read(`${name}.html`) }]))
+const templates = new Map(
+  Object.keys(subjects).map((name) => [name, { text: read(`${name}.txt`), html: read(`${name}.html`) }]),
+)
 
 /** Writes a mail from its template; `token` is that of the link, if it has one. */
 export function writeLetter(

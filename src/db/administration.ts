@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
+import { queued } from './outbox.ts'
 import { type AuditEvent, auditEvents, oneTimeTokens, users } from './schema.ts'
 import { endedBut, type RevokeReason } from './sessions.ts'
 import { type Account, accountColumns, lockedTarget } from './users.ts'
@@ -71,7 +72,7 @@ export type UserChangeRow = Account & { readonly isLastAdmin: boolean; readonly 
 
 /**
  * Changes what is not null, unless that takes away the last active administrator; disabling ends every session. A new
- * address has to be confirmed anew, and links that went to the old one end. No row if there is no such user.
+ * address has to be confirmed anew, the old one is told, and links that went to it end. No row if there is no such user.
  */
 export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
   with ${lockedTarget(sql`${input('endangersAdmin')}::boolean`)}, wanted as (
@@ -87,7 +88,7 @@ export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
       end as roles
     from target
   ), difference as (
-    select w.*, lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved,
+    select w.*, t.email as old_email, lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved,
       t.is_active and not w.is_active as is_disabled,
       array_remove(array[
         case when w.full_name is distinct from t.full_name then 'full_name' end,
@@ -104,9 +105,11 @@ export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
       email_verified_at = case when d.is_moved then null else u.email_verified_at end
     from difference d
     where u.id = d.id and not d.is_last_admin and cardinality(d.fields) > 0
-    returning u.*, d.fields, d.is_disabled, d.is_moved
+    returning u.*, d.fields, d.is_disabled, d.is_moved, d.old_email
   ), unlinked as (
     delete from ${oneTimeTokens} o using changed where o.user_id = changed.id and changed.is_moved
+  ), notice as (
+    ${queued({ template: 'email-changed', userId: sql`changed.id`, recipient: sql`changed.old_email`, from: sql`changed where changed.is_moved and changed.old_email is not null` })}
   ), ended as (
     ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}
   ), audited as (

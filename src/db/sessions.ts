@@ -7,7 +7,14 @@ import { type Account, accountColumns } from './users.ts'
 
 const input = sql.placeholder
 
-export type RevokeReason = 'logout' | 'reuse' | 'password_change' | 'password_reset' | 'session_ended' | 'disabled' | 'admin'
+export type RevokeReason =
+  | 'logout'
+  | 'reuse'
+  | 'password_change'
+  | 'password_reset'
+  | 'session_ended'
+  | 'disabled'
+  | 'admin'
 
 export interface OpenedSession {
   readonly sessionExpiresAt: Date

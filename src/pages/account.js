@@ -8,7 +8,7 @@ const badLink = 'This link is not valid, was used already, or has expired. Pleas
 
 if (!token) finish('This link is not complete. Please open it from the mail again.', true)
 
-form.addEventListener('submit', async (event) => {
+form.addEventListener('submit', (event) => {
   event.preventDefault()
   const fields = Object.fromEntries(new FormData(form))
   const repeated = form.querySelector('#repeated')
@@ -17,13 +17,12 @@ form.addEventListener('submit', async (event) => {
     repeated.focus()
     return
   }
-  button.disabled = true
-  say('One moment …')
-  await send({ token, ...fields })
-  button.disabled = false
+  void send({ token, ...fields })
 })
 
 async function send(body) {
+  button.disabled = true
+  say('One moment …')
   try {
     const reply = await fetch(form.dataset.action, {
       method: 'POST',
@@ -43,6 +42,8 @@ async function send(body) {
     else say('That did not work. Please try again shortly.', true)
   } catch {
     say('The service cannot be reached. Please try again shortly.', true)
+  } finally {
+    button.disabled = false
   }
 }
 

@@ -16,7 +16,15 @@ declare module 'fastify' {
 }
 
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
-const revokeReasons = ['logout', 'reuse', 'password_change', 'password_reset', 'session_ended', 'disabled', 'admin'] as const
+const revokeReasons = [
+  'logout',
+  'reuse',
+  'password_change',
+  'password_reset',
+  'session_ended',
+  'disabled',
+  'admin',
+] as const
 const loginOutcomes = ['succeeded', 'failed', 'disabled', 'unverified', 'unavailable'] as const
 const mailOutcomes = ['sent', 'retried', 'abandoned'] as const
 const refreshOutcomes = [

@@ -48,7 +48,8 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
       schema: {
         operationId: 'resetPassword',
         summary: 'Set a new password by a link',
-        description: 'Ends every session and confirms the address. A password that is refused leaves the link as it is.',
+        description:
+          'Ends every session and confirms the address. A password that is refused leaves the link as it is.',
         ...recovery,
         body: PasswordReset,
         response: {

@@ -142,7 +142,10 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         consumes: formFirst,
         headers: TransportHeader,
         body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 'email_not_verified', 413, 415], 'application/json') },
+        response: {
+          200: ref(Tokens),
+          ...problems([400, 'credentials_invalid', 'email_not_verified', 413, 415], 'application/json'),
+        },
       },
     },
     async (request, reply) => {

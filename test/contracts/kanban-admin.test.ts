@@ -150,7 +150,7 @@ describe('PATCH /users/{id}', () => {
     expect(await events(actor)).toEqual(before)
   })
 
-  test('asks for a new address to be confirmed, but not for other letters of the same one', async () => {
+  test('asks for a new address to be confirmed and tells the old one, but not for other letters of the same one', async () => {
     const actor = await signedUp(app)
     await sql`update users set email_verified_at = now() where id = ${actor.userId}`
     await sql`insert into one_time_tokens (user_id, purpose, digest, email, expires_at)
@@ -158,6 +158,9 @@ describe('PATCH /users/{id}', () => {
     expect((await change(actor, { email: actor.email.toUpperCase() })).json<UserBody>().email_verified).toBe(true)
     expect((await change(actor, { email: `x${actor.email}` })).json<UserBody>().email_verified).toBe(false)
     expect(await sql`select from one_time_tokens where user_id = ${actor.userId}`).toHaveLength(0)
+    expect(
+      await sql`select recipient from outbox where user_id = ${actor.userId} and template = 'email-changed'`,
+    ).toEqual([{ recipient: actor.email.toUpperCase() }])
   })
 
   test('that disables ends every session, and enabling brings none back', async () => {

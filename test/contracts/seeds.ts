@@ -191,7 +191,7 @@ async function curl(base: string, { request, json, form, bearer }: Example, held
 /** The token of the first link that was mailed, which takes a moment. */
 async function mailedToken(base: string): Promise<string> {
   for (let attempt = 0; attempt < 100; attempt++) {
-    const token = /token=([\w-]+)/.exec(await (await fetch(`${base}/dev/mails`)).text())?.[1]
+    const token = /reset-password#token=([\w-]+)/.exec(await (await fetch(`${base}/dev/mails`)).text())?.[1]
     if (token !== undefined) return token
     await setTimeout(50)
   }

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
-import { buildApp } from '#src/app.ts'
 import { form, formOf, get, password, post, type TokenReply } from '#test/support/actors.ts'
-import { cloneDatabase, startService, testConfig } from '#test/support/service.ts'
+import { cloneDatabase, startService } from '#test/support/service.ts'
 
 const database = await cloneDatabase()
 const mounted = 'kanban,oauth,llm-optimizer,ai-chat:/ai-chat,auth-signup,auth-register:/auth-register'
@@ -266,7 +265,7 @@ describe('what is mounted', () => {
 })
 
 describe('a list of contracts', () => {
-  const startWith = (contracts: string) => buildApp(testConfig(database.url, { CONTRACTS: contracts }))
+  const startWith = (contracts: string) => startService({ CONTRACTS: contracts }, database)
 
   test.each([
     ['llm-optimizer,ai-chat', 'llm-optimizer', 'ai-chat', 'POST /register'],

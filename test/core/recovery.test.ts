@@ -15,6 +15,7 @@ const reset = (token: string, password = newPassword) =>
 const verify = (token: string) => post(app, '/api/v1/verify-email', { token })
 const logIn = (username: string, password: string, service: FastifyInstance = app) =>
   service.inject({ method: 'POST', url: '/api/v1/token', headers: form, payload: formOf({ username, password }) })
+const statusesOf = (replies: Reply[]) => replies.map(({ statusCode }) => statusCode).toSorted((a, b) => a - b)
 const tokenIn = (mail: Mail) => linkIn(mail).split('token=')[1] ?? ''
 /** Asks for a reset link and takes it from the mail. */
 const resetToken = async (email: string) => {
@@ -48,9 +49,11 @@ describe('the database', () => {
     const { email, userId } = await signedUp(app)
     const token = await resetToken(email)
     const secret = Buffer.from(token.slice(4), 'base64url')
-    const rows = await sql`select t.*, o.* from one_time_tokens t join outbox o using (user_id) where user_id = ${userId}`
+    const rows =
+      await sql`select t.*, o.* from one_time_tokens t join outbox o using (user_id) where user_id = ${userId}`
     const text = JSON.stringify(rows)
-    for (const form of [token.slice(4), secret.toString('hex'), secret.toString('base64')]) expect(text).not.toContain(form)
+    for (const form of [token.slice(4), secret.toString('hex'), secret.toString('base64')])
+      expect(text).not.toContain(form)
     const [{ data } = { data: {} }] = await sql<{ data: Record<string, string> }[]>`
       select data from outbox where user_id = ${userId} and template = 'password-reset'`
     expect((await reset(`lko_${String(data['nonce'])}`)).statusCode).toBe(400)
@@ -105,7 +108,7 @@ describe('a reset link', () => {
     const { email, userId } = await signedUp(app)
     const token = await resetToken(email)
     const replies = await Promise.all(Array.from({ length: 20 }, (_, i) => reset(token, `${newPassword} ${i}`)))
-    expect(replies.map(({ statusCode }) => statusCode).toSorted()).toEqual([204, ...Array<number>(19).fill(400)])
+    expect(statusesOf(replies)).toEqual([204, ...Array<number>(19).fill(400)])
     const winner = replies.findIndex(({ statusCode }) => statusCode === 204)
     expect((await logIn(email, `${newPassword} ${winner}`)).statusCode).toBe(200)
     expect(await sql`select id from audit_events where user_id = ${userId} and type = 'password.reset'`).toHaveLength(1)
@@ -260,6 +263,6 @@ describe('the limits', () => {
     const { app: limited } = await startService({ CONTRACTS: 'kanban', RATE_LIMITS: 'on' })
     const ask = (i: number) => post(limited, '/api/v1/forgot-password', { email: `nobody${i}@example.com` })
     const replies = await Promise.all(Array.from({ length: 21 }, (_, i) => ask(i)))
-    expect(replies.map(({ statusCode }) => statusCode).toSorted()).toEqual([...Array<number>(20).fill(202), 429])
+    expect(statusesOf(replies)).toEqual([...Array<number>(20).fill(202), 429])
   })
 })

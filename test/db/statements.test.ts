@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import * as administration from '#src/db/administration.ts'
 import type { Statement } from '#src/db/client.ts'
 import * as refreshTokens from '#src/db/refresh-tokens.ts'
 import * as sessions from '#src/db/sessions.ts'
@@ -8,9 +9,12 @@ import { startService } from '#test/support/service.ts'
 const textOf = (statement: unknown) => (statement as Statement<never, never>).text
 
 describe('the SQL of', () => {
-  test.each(Object.entries({ ...refreshTokens, ...sessions }))('%s is as reviewed', (_name, statement) => {
-    expect(textOf(statement)).toMatchSnapshot()
-  })
+  test.each(Object.entries({ ...administration, ...refreshTokens, ...sessions }))(
+    '%s is as reviewed',
+    (_name, statement) => {
+      expect(textOf(statement)).toMatchSnapshot()
+    },
+  )
 })
 
 describe('the happy path', () => {

@@ -7,7 +7,12 @@ import { eventually, linkIn, startMailServer } from '#test/support/mail.ts'
 import { onDatabase, send, startServer } from '#test/support/process.ts'
 import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
 
-const environment = (url: string) => ({ SMTP_URL: url, MAIL_FROM: 'auth@example.com', SERVICE_NAME: 'Acme', CONTRACTS: 'kanban' })
+const environment = (url: string) => ({
+  SMTP_URL: url,
+  MAIL_FROM: 'auth@example.com',
+  SERVICE_NAME: 'Acme',
+  CONTRACTS: 'kanban',
+})
 const newAddress = () => `${randomUUID()}@example.com`
 const portOf = (url: string) => Number(new URL(url).port)
 const outcome = (name: string) => `auth_mail_total{outcome="${name}"}`
@@ -202,11 +207,16 @@ describe('a refusal', () => {
 
   test.for([
     ['of the recipient', { onRcptTo: (_a: unknown, _s: unknown, done: (e?: Error) => void) => done(refusal(550)) }],
-    ['of the content', { onData: (stream: NodeJS.ReadableStream, _s: unknown, done: (e?: Error) => void) => {
-      stream.resume().on('end', () => done(refusal(554)))
-    } }],
+    [
+      'of the content',
+      {
+        onData: (stream: NodeJS.ReadableStream, _s: unknown, done: (e?: Error) => void) => {
+          stream.resume().on('end', () => done(refusal(554)))
+        },
+      },
+    ],
   ] as const)('for good %s ends in an event', async ([, options]) => {
-    const server = await startMailServer(options as never)
+    const server = await startMailServer(options)
     const { app, sql } = await startService(environment(server.url))
     await queueMails(sql, 1)
     const event = await eventually(async () => {
@@ -222,7 +232,9 @@ describe('a refusal', () => {
     const server = await startMailServer({ onMailFrom: (_address, _session, callback) => callback(refusal(550)) })
     const { sql } = await startService(environment(server.url))
     await queueMails(sql, 1)
-    await eventually(async () => (await sql`select id from outbox where last_error = 'SMTP_550' and dead_at is null`)[0])
+    await eventually(
+      async () => (await sql`select id from outbox where last_error = 'SMTP_550' and dead_at is null`)[0],
+    )
   })
 })
 
@@ -258,7 +270,11 @@ describe('kill -9 with 300 mails queued, twice', () => {
     for (let round = 0; round < 2; round++) {
       const server = startServer(variables)
       await send(`${await server.listening}/ready`)
-      await eventually(async () => (await sql`select id from outbox where due_at > now() limit 1`)[0] ?? (await sql`select id from outbox where due_at > created_at limit 1`)[0])
+      await eventually(
+        async () =>
+          (await sql`select id from outbox where due_at > now() limit 1`)[0] ??
+          (await sql`select id from outbox where due_at > created_at limit 1`)[0],
+      )
       server.child.kill('SIGKILL')
       await once(server.child, 'close')
       // The leases of the dead.
@@ -272,6 +288,27 @@ describe('kill -9 with 300 mails queued, twice', () => {
     server.child.kill('SIGTERM')
     const { output } = await server.exited
     expect(output).not.toMatch(/user\d+@example\.com|lko_/)
+  })
+})
+
+describe('kill -9 in the middle of sending', () => {
+  test('loses none, and sends no more twice than were under way', async () => {
+    const { url, sql } = await cloneDatabase()
+    const mailServer = await startMailServer()
+    const variables = { ...onDatabase(url), ...environment(mailServer.url) }
+    const recipients = await queueMails(sql, 300)
+    for (const sent of [50, 150]) {
+      const server = startServer(variables)
+      await eventually(() => mailServer.deliveries.length >= sent || undefined)
+      server.child.kill('SIGKILL')
+      await once(server.child, 'close')
+      await sql`update outbox set due_at = now()`
+    }
+    await startServer(variables).listening
+    await noneUnsent({ sql })
+    expect([...new Set(mailServer.deliveries.flatMap(({ to }) => to))].toSorted()).toEqual(recipients)
+    expect(mailServer.deliveries.length).toBeLessThanOrEqual(300 + 2 * 5)
+    expect(new Set(mailServer.deliveries.map(({ mail }) => mail.messageId)).size).toBe(300)
   })
 })
 

@@ -34,7 +34,11 @@ const schemaOf = (body: Body, type: string) => body.content?.[type]?.schema
 describe('the OpenAPI document', () => {
   test('holds every route that is not a page or a metric', async () => {
     const { app: bare } = await startService({ DOCS: 'off', METRICS: 'off' })
-    expect(operations.map(({ route }) => route).toSorted()).toEqual(routesOf(bare).toSorted())
+    expect(operations.map(({ route }) => route).toSorted()).toEqual(
+      routesOf(bare)
+        .filter((route) => !/ \/(account|dev)\//.test(route))
+        .toSorted(),
+    )
   })
 
   test('names every operation', () => {

@@ -40,7 +40,7 @@ export async function eventually<T>(ask: () => Promise<T | undefined> | T | unde
   }
 }
 
-export interface Delivery {
+interface Delivery {
   readonly from: string
   readonly to: string[]
   readonly raw: string
