@@ -6,7 +6,7 @@ import { logRequests, loggerOptions } from './log.ts'
 import bodies from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
-import errors from './plugins/errors.ts'
+import errors, { refusePath } from './plugins/errors.ts'
 import headers from './plugins/headers.ts'
 import health from './plugins/health.ts'
 import jwt from './plugins/jwt.ts'
@@ -34,6 +34,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     return503OnClosing: false,
     routerOptions: { ignoreTrailingSlash: true },
     clientErrorHandler: refuseConnection,
+    frameworkErrors: refusePath,
   })
   app.setValidatorCompiler(TypeBoxValidatorCompiler)
   const issuer = config.publicUrl ?? `http://localhost:${config.port}`
