@@ -7,7 +7,7 @@ import accountPages from './plugins/account-pages.ts'
 import bodies from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
-import errors from './plugins/errors.ts'
+import errors, { refusePath } from './plugins/errors.ts'
 import headers from './plugins/headers.ts'
 import health from './plugins/health.ts'
 import jwt from './plugins/jwt.ts'
@@ -36,6 +36,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     return503OnClosing: false,
     routerOptions: { ignoreTrailingSlash: true },
     clientErrorHandler: refuseConnection,
+    frameworkErrors: refusePath,
   })
   app.setValidatorCompiler(TypeBoxValidatorCompiler)
   const issuer = config.publicUrl ?? `http://localhost:${config.port}`

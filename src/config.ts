@@ -137,12 +137,13 @@ export function readConfig(variables: Variables): Config {
   const faults: string[] = []
   const warnings: string[] = []
   const settings = settingsOf(fromFiles(variables, faults), faults)
-  if (settings === undefined) throw new ConfigError(faults)
 
   const production = settings.ENVIRONMENT === 'production'
   const databaseUrl = settings.DATABASE_URL ?? databaseUrlOf(settings)
   const trustedProxies = listOf(settings.TRUSTED_PROXIES)
 
+  if (databaseUrl !== undefined && !URL.canParse(databaseUrl))
+    faults.push('DATABASE_URL: must be a URL; write special characters of the password as %XX')
   if (production && databaseUrl === undefined)
     faults.push('DATABASE_URL: is required in production; the embedded Postgres is for development')
   if (databaseUrl !== undefined && settings.SECRET_KEY === undefined)
@@ -220,7 +221,8 @@ function fromFiles(variables: Variables, faults: string[]): Variables {
   return result
 }
 
-function settingsOf(variables: Variables, faults: string[]): Settings | undefined {
+/** What was set and the defaults; a value with a fault stays as it is, so that the rules go on to find the others. */
+function settingsOf(variables: Variables, faults: string[]): Settings {
   const settings: Record<string, unknown> = {}
   for (const [name, schema] of Object.entries<TSchema>(Environment.properties)) {
     const text = variables[name]
@@ -228,7 +230,7 @@ function settingsOf(variables: Variables, faults: string[]): Settings | undefine
     if (value !== undefined) settings[name] = value
     if (text && !Value.Check(schema, value)) faults.push(`${name}: ${expectationOf(schema)}`)
   }
-  return faults.length === 0 ? (settings as Settings) : undefined
+  return settings as Settings
 }
 
 function read(schema: TSchema, text: string): unknown {

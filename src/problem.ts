@@ -80,10 +80,15 @@ export class Problem extends Error {
   }
 }
 
-/** A 400 that names one field. */
+/** A name as a part of a JSON Pointer (RFC 6901 §3). */
+export function escapePointer(name: string): string {
+  return name.replaceAll('~', '~0').replaceAll('/', '~1')
+}
+
+/** A 400 that names one field, or with the pointer `''` the whole body. */
 export function invalidField(pointer: string, detail: string, code: ProblemCode = 'invalid_request'): Problem {
   return new Problem(code, {
-    detail: `${pointer.slice(1).replaceAll('/', '.')}: ${detail}`,
+    detail: `${pointer.slice(1).replaceAll('/', '.') || 'body'}: ${detail}`,
     errors: [{ pointer, detail }],
   })
 }

@@ -1,10 +1,11 @@
+import { join } from 'node:path'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { migrate } from 'drizzle-orm/postgres-js/migrator'
 import type postgres from 'postgres'
 import { connectAlone } from './client.ts'
 
-const migrationsFolder = new URL('../../drizzle', import.meta.url).pathname
+const migrationsFolder = join(import.meta.dirname, '../../drizzle')
 /** Any number; the same for every instance. */
 const lockKey = 7_316_011_955
 

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { type ParsedUrlQuery, parse as parseQuery } from 'node:querystring'
 import formbody from '@fastify/formbody'
 import fp from 'fastify-plugin'
-import { invalidField, Problem } from '#src/problem.ts'
+import { escapePointer, invalidField, Problem } from '#src/problem.ts'
 
 /** Reads JSON and form bodies in UTF-8 and nothing else; refuses NUL and ill-formed text in every string. */
 export default fp(
@@ -28,7 +28,7 @@ export default fp(
   { name: 'bodies', dependencies: ['errors'] },
 )
 
-/** Form fields; percent-encoding that is not UTF-8 becomes a lone surrogate, which `requireText` refuses. */
+/** Form fields, all of them; bytes that are not UTF-8 become a lone surrogate, which `requireText` refuses. */
 function parseForm(text: string): ParsedUrlQuery {
   const decode = (part: string) => {
     try {
@@ -37,18 +37,19 @@ function parseForm(text: string): ParsedUrlQuery {
       return '\uD800'
     }
   }
-  return { ...parseQuery(text, '&', '=', { maxKeys: 100, decodeURIComponent: decode }) }
+  return { ...parseQuery(text.replaceAll('\uFFFD', '\uD800'), '&', '=', { maxKeys: 0, decodeURIComponent: decode }) }
 }
 
-/** Postgres knows no NUL, and every lone surrogate would become the same U+FFFD. */
-function requireText(value: unknown, pointer: string): void {
+/** Postgres knows no NUL, and every lone surrogate would become the same U+FFFD; no field is nested deeply. */
+function requireText(value: unknown, pointer: string, depth = 0): void {
   if (typeof value === 'string') {
     if (value.includes('\0') || !value.isWellFormed())
-      throw invalidField(pointer || '/', 'holds a character that is not allowed')
+      throw invalidField(pointer, 'holds a character that is not allowed')
   } else if (typeof value === 'object' && value !== null) {
+    if (depth > 20) throw new Problem('invalid_request', { detail: 'The body is nested too deeply.' })
     for (const [name, item] of Object.entries(value)) {
-      requireText(name, pointer)
-      requireText(item, `${pointer}/${name}`)
+      requireText(name, pointer, depth)
+      requireText(item, `${pointer}/${escapePointer(name)}`, depth + 1)
     }
   }
 }

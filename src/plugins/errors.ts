@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type FieldError, Problem, type ProblemCode } from '#src/problem.ts'
+import { escapePointer, type FieldError, Problem, type ProblemCode } from '#src/problem.ts'
 
 /** Answers every error, 404 and 405 with the one body (RFC 9457, RFC 6749 §5.2, FastAPI's `detail`). */
 export default fp(
@@ -16,7 +16,8 @@ export default fp(
 
     app.setErrorHandler<FastifyError>((error, request, reply) => sendProblem(problemOf(error), request, reply))
     app.setNotFoundHandler((request, reply) => {
-      const pathname = new URL(request.url, 'http://localhost').pathname.replace(/(?<=.)\/$/, '')
+      // A path such as `//` is no URL, and still only unknown.
+      const pathname = URL.parse(`http://localhost${request.url}`)?.pathname.replace(/(?<=.)\/$/, '') ?? ''
       const allowed = [...routes.values()].flatMap(({ pattern, methods }) =>
         pattern.test({ pathname }) ? [...methods] : [],
       )
@@ -29,6 +30,11 @@ export default fp(
   },
   { name: 'errors' },
 )
+
+/** Answers a path that cannot be read, which the router refuses before there is a route or a hook. */
+export function refusePath(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  sendProblem(problemOf(error), request, reply)
+}
 
 /** Sends a problem; its cause goes to the log only. */
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply) {
@@ -73,6 +79,7 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_ERR_CTP_INVALID_JSON_BODY: 'invalid_request',
   FST_ERR_CTP_EMPTY_JSON_BODY: 'invalid_request',
   FST_ERR_BAD_URL: 'invalid_request',
+  FST_ERR_MAX_PARAM_LENGTH: 'not_found',
   FST_ERR_HANDLER_TIMEOUT: 'unavailable',
 }
 
@@ -103,7 +110,7 @@ interface Issue {
 /** One entry per field that a validation issue speaks of. */
 function fieldErrors({ keyword, instancePath, message = 'is not valid', params }: Issue, part: string): FieldError[] {
   const named = (names: unknown, detail: string) =>
-    (names as string[]).map((name) => ({ pointer: `${instancePath}/${name}`, detail }))
+    (names as string[]).map((name) => ({ pointer: `${instancePath}/${escapePointer(name)}`, detail }))
   if (keyword === 'boolean') return []
   if (keyword === 'required') return named(params?.['requiredProperties'], 'is required')
   if (keyword === 'additionalProperties') return named(params?.['additionalProperties'], 'is unknown')

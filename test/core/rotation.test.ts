@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { connect } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { get, metric, post, refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
@@ -41,6 +42,24 @@ describe('2. a lost response', () => {
     expect(retried.refresh_token).toBe(lost.refresh_token)
     expect(retried.refresh_token).not.toBe(tokens.refresh_token)
     expect((await refresh(retried.refresh_token)).statusCode).toBe(200)
+  })
+
+  test('whose connection was cut after the commit is no loss', async () => {
+    const listening = await startService()
+    const { port } = new URL(await listening.app.listen({ port: 0 }))
+    const { tokens, refresh } = await signedUp(listening.app)
+    const body = JSON.stringify({ refresh_token: tokens.refresh_token })
+    const socket = connect(Number(port), '127.0.0.1')
+    socket.write(
+      `POST /api/v1/refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    )
+    const generation = async () => (await listening.sql`select generation from sessions`)[0]?.['generation'] as number
+    while ((await generation()) === 0);
+    socket.destroy()
+    const retried = await refresh()
+    expect(retried.statusCode).toBe(200)
+    expect((await refresh(tokensOf(retried).refresh_token)).statusCode).toBe(200)
+    expect(await generation()).toBe(2)
   })
 
   test('does not make the window slide, however often it is retried', async () => {
