@@ -8,7 +8,6 @@ export const catalogue = {
   password_incorrect: [401, 'invalid_grant', 'The current password is incorrect.'],
   already_registered: [400, 'invalid_request', 'The username or e-mail address is already registered.'],
   one_time_token_invalid: [400, 'invalid_request', 'The link is not valid, was used already, or has expired.'],
-  grant_invalid: [400, 'invalid_grant', 'The grant is not valid.'],
   grant_type_unsupported: [400, 'unsupported_grant_type', 'This grant type is not supported.'],
   client_invalid: [401, 'invalid_client', 'The client is not known or its credentials are wrong.'],
   email_not_verified: [403, 'access_denied', 'The e-mail address has not been confirmed; a link is on its way.'],

@@ -3,6 +3,7 @@ import {
   changeUser as changeUserStatement,
   type EventRow,
   eventsOfUser,
+  type FoundUser,
   usersWhere,
 } from '#src/db/administration.ts'
 import type { Origin } from '#src/db/audit-events.ts'
@@ -33,12 +34,14 @@ export interface Page<Item, Key> {
   readonly next: Key | undefined
 }
 
-/** A page of users in the order of their ids. */
+/** A page of users in the order of their ids; it may be short, even empty, before the last one. */
 export async function listUsers(core: Core, search: UserSearch): Promise<Page<Account, number>> {
   const { text, role = null, isActive = null, after = 0, limit } = search
   const pattern = text === undefined ? null : `%${text.toLowerCase().replaceAll(/[\\%_]/g, '\\$&')}%`
   const rows = await core.db.rows(usersWhere, { pattern, role, isActive, after, limit: limit + 1 })
-  return pageOf(rows, limit, ({ id }) => id)
+  const found = rows.filter((row): row is Account & FoundUser => row.id !== null)
+  const page = pageOf(found, limit, ({ id }) => id)
+  return { items: page.items, next: page.next ?? rows[0]?.lastSeen ?? undefined }
 }
 
 /** A user by id; throws `not_found`. */

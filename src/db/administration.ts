@@ -18,16 +18,32 @@ export interface UserFilter extends Record<string, unknown> {
   readonly limit: number
 }
 
-/** Users in the order of their ids. */
-export const usersWhere = statement<UserFilter, Account>(
+/** Users that one search looks at, so that its time does not grow with their number. */
+const searchWindow = 100_000
+
+export type FoundUser = Nullable<Account> & { readonly lastSeen: number | null }
+type Nullable<T> = { [K in keyof T]: T[K] | null }
+
+/**
+ * Users in the order of their ids, found among the next `searchWindow`; `lastSeen` is where to go on, null when all were
+ * looked at. One row of nulls when there are none.
+ */
+export const usersWhere = statement<UserFilter, FoundUser>(
   sql`
-  select ${accountColumns('u')} from ${users} u
-  where u.id > ${input('after')}::integer
-    and (${input('isActive')}::boolean is null or u.is_active = ${input('isActive')}::boolean)
-    and (${input('role')}::text is null or ${input('role')}::text = any(u.roles))
-    and (${input('pattern')}::text is null or lower(u.email) like ${input('pattern')}::text
-      or lower(u.username) like ${input('pattern')}::text or lower(u.full_name) like ${input('pattern')}::text)
-  order by u.id limit ${input('limit')}::integer`,
+  select edge.id as "lastSeen", ${accountColumns('u')}
+  from (values (1)) one left join (
+    select id from ${users} where id > ${input('after')}::integer
+    order by id offset ${sql.raw(String(searchWindow - 1))} limit 1
+  ) edge on true left join lateral (
+    select * from ${users} u
+    where u.id > ${input('after')}::integer and (edge.id is null or u.id <= edge.id)
+      and (${input('isActive')}::boolean is null or u.is_active = ${input('isActive')}::boolean)
+      and (${input('role')}::text is null or ${input('role')}::text = any(u.roles))
+      and (${input('pattern')}::text is null or lower(u.email) like ${input('pattern')}::text
+        or lower(u.username) like ${input('pattern')}::text or lower(u.full_name) like ${input('pattern')}::text)
+    order by u.id limit ${input('limit')}::integer
+  ) u on true
+  order by u.id`,
   true,
 )
 

@@ -8,6 +8,7 @@ const tags = [
   { name: 'login', description: 'Registration, login, refresh and logout.' },
   { name: 'account', description: "The user's own account and sessions." },
   { name: 'administration', description: 'Users and their audit trail, for administrators.' },
+  { name: 'oauth', description: 'OAuth 2.0 by the book, for a first party.' },
   { name: 'operation', description: 'For load balancers and monitors.' },
 ]
 
@@ -71,7 +72,7 @@ function finish(document: Document): Document {
     Object.values(item).map((operation) => ({ ...operation, path })),
   )
   const pathOf = (name: RegExp) => operations.find(({ operationId = '' }) => name.test(operationId))?.path
-  components.securitySchemes = passwordScheme(pathOf(/logIn$/i), pathOf(/refreshTokens$/i))
+  components.securitySchemes = passwordScheme(pathOf(/(logIn|oauthToken)$/i), pathOf(/(refreshTokens|oauthToken)$/i))
 
   const mediaOf = (body?: Body) => Object.values(body?.content ?? {})
   for (const { requestBody, responses } of operations) {

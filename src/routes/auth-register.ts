@@ -98,6 +98,8 @@ const authRegister: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { i
     {
       config: { access: 'public' },
       schema: {
+        // Not in the OpenAPI document: a link for people, not a call.
+        hide: true,
         operationId: 'authRegisterOpenResetLink',
         summary: 'Follow a link to the page that sets a new password',
         description: 'Uses nothing up, so that a mail scanner may follow it.',

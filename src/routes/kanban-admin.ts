@@ -111,7 +111,8 @@ const kanbanAdmin: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
       schema: {
         operationId: 'listUsers',
         summary: 'Find users',
-        description: 'In the order of their ids, page by page.',
+        description:
+          'In the order of their ids, page by page. A page may be short, even empty, before the last one: go on while there is a `next_cursor`.',
         ...administration,
         querystring: UserQuery,
         response: { 200: UserPage, ...problems([400, ...forAdmins]) },

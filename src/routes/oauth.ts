@@ -81,6 +81,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       schema: {
         operationId: 'oauthToken',
         summary: 'Token endpoint (RFC 6749 §3.2)',
+        description: 'The grants `password` and `refresh_token`; refusals are 400 as RFC 6749 §5.2 wants.',
         ...form,
         body: TokenRequest,
         response: { 200: ref(Tokens), ...problems([400, 401, 413, 415], 'application/json') },
@@ -100,6 +101,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       schema: {
         operationId: 'oauthRevoke',
         summary: 'Revocation (RFC 7009): ends the session of the token',
+        description: 'Answers 200 for an unknown token too.',
         ...form,
         body: TokenInQuestion,
         response: {
@@ -122,6 +124,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       schema: {
         operationId: 'oauthIntrospect',
         summary: 'Introspection (RFC 7662), for the clients of OAUTH_CLIENTS',
+        description: 'Not active: unknown, expired, spent, or of a session or user that has ended.',
         ...form,
         body: TokenInQuestion,
         response: { 200: Introspection, ...problems([400, 401, 413, 415], 'application/json') },
@@ -154,6 +157,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       schema: {
         operationId: 'getKeySet',
         summary: 'Public keys of the access tokens (RFC 7517)',
+        description: 'Empty with HS256; holds the next key before it signs.',
         tags: ['oauth'],
         security: [],
         response: { 200: KeySet, ...problems([400]) },
@@ -172,6 +176,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       schema: {
         operationId: 'getServerMetadata',
         summary: 'Metadata (RFC 8414)',
+        description: 'For clients that discover the endpoints.',
         tags: ['oauth'],
         security: [],
         response: { 200: Metadata, ...problems([400]) },
@@ -223,7 +228,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
 }
 
 type Fields = Partial<Static<typeof TokenRequest>>
-const fieldsOf = ({ body }: FastifyRequest): Fields => (body ?? {}) as Fields
+const fieldsOf = ({ body }: FastifyRequest): Fields => body ?? {}
 
 /** RFC 6749 §5.2: what the token endpoint refuses is a 400 `invalid_grant`; the code still says why. */
 async function asGrant(tokens: Promise<TokenPair>): Promise<TokenPair> {

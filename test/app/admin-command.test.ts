@@ -3,7 +3,7 @@ import { runAdmin } from '#test/support/admin.ts'
 import { signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
-const { app, sql, url } = await startService({ CONTRACTS: 'kanban' })
+const { app, sql, url } = await startService()
 const admin = (...args: string[]) => runAdmin(url, args)
 
 const ada = await signedUp(app, { username: 'ada', full_name: 'Ada Lovelace' })

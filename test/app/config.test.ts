@@ -10,6 +10,8 @@ const production = {
   DATABASE_URL: 'postgres://u:p@db/latchkey',
   PUBLIC_URL: 'https://auth.example.com',
   SECRET_KEY: secret,
+  SMTP_URL: 'smtps://mail.example.com',
+  MAIL_FROM: 'auth@example.com',
 }
 const faultsOf = (variables: Record<string, string>) => {
   try {

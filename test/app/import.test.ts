@@ -224,7 +224,7 @@ describe('import', () => {
 })
 
 const brought = await target()
-const { app } = await startService({ CONTRACTS: 'kanban' }, brought)
+const { app } = await startService({}, brought)
 await brought.bring(
   jsonLines(
     { email: 'b@example.com', password_hash: bcryptHash.replace(/^\$2./, '$2y') },

@@ -126,7 +126,7 @@ describe('a pool of two connections', () => {
 describe('the log', () => {
   test('is JSON lines without a password, token or address, also when things go wrong', async () => {
     const { url, sql } = await cloneDatabase()
-    const server = startServer(onDatabase(url))
+    const server = startServer({ ...onDatabase(url), SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM: 'auth@example.com' })
     const api = `${await server.listening}/api/v1`
     const email = 'log.secret@example.com'
     await send(`${api}/users/`, { email, password, full_name: 'Log Secret' })

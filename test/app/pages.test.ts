@@ -14,7 +14,7 @@ const files = ['/account/reset-password', '/account/verify-email', '/account/acc
 
 describe('the pages of the links', () => {
   test('may load and call their own origin only, and hold no script or style of their own', async () => {
-    const { app } = await startService({ CONTRACTS: 'kanban' })
+    const { app } = await startService()
     for (const path of files) {
       const { statusCode, headers, body } = await get(app, path)
       expect([path, statusCode]).toEqual([path, 200])
@@ -59,7 +59,7 @@ describe.skipIf(noBrowser !== undefined)('a person with a browser', { timeout: 1
     })
     mailServer = await startMailServer()
     const { url } = await cloneDatabase()
-    const environment = { SMTP_URL: mailServer.url, MAIL_FROM: 'auth@example.com', CONTRACTS: 'kanban' }
+    const environment = { SMTP_URL: mailServer.url, MAIL_FROM: 'auth@example.com' }
     base = await startServer({ ...onDatabase(url), ...environment }).listening
   })
   afterAll(() => browser.close())

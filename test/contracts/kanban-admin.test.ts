@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { type Actor, metric, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
-const { app, sql } = await startService({ CONTRACTS: 'kanban' })
+const { app, sql } = await startService()
 
 interface UserBody {
   id: number

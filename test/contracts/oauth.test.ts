@@ -41,7 +41,7 @@ describe('POST /oauth/token', () => {
     [{ grant_type: 'refresh_token' }, 'invalid_request'],
     [{ username: 'nobody', password }, 'invalid_request'],
   ])('answers %j with 400 %s (RFC 6749 §5.2)', async (fields, error) => {
-    const reply = await token(fields as Record<string, string>)
+    const reply = await token(fields)
     expect(errorOf(reply)).toEqual([400, error])
     expect(reply.headers['content-type']).toContain('application/json')
   })

@@ -5,7 +5,7 @@ import { form, formOf, metric, password, post, type Reply, signedUp } from '#tes
 import { linkIn, type Mail, mailsTo, mailTo } from '#test/support/mail.ts'
 import { startService } from '#test/support/service.ts'
 
-const { app, sql } = await startService({ CONTRACTS: 'kanban' })
+const { app, sql } = await startService()
 
 const newPassword = 'an entirely different phrase'
 const codeOf = (reply: Reply) => reply.json<{ code: string }>().code
@@ -230,7 +230,7 @@ describe('a change of the password', () => {
 
 describe('with REQUIRE_VERIFIED_EMAIL', () => {
   test('a login waits for the confirmation, and sends the link again after a minute', async () => {
-    const { app: strict, sql } = await startService({ CONTRACTS: 'kanban', REQUIRE_VERIFIED_EMAIL: 'login' })
+    const { app: strict, sql } = await startService({ REQUIRE_VERIFIED_EMAIL: 'login' })
     const email = `${randomUUID()}@example.com`
     await post(strict, '/api/v1/users/', { email, password })
     await mailTo(strict, email)
@@ -249,7 +249,7 @@ describe('with REQUIRE_VERIFIED_EMAIL', () => {
 
 describe('the limits', () => {
   test('queue nothing after five requests for an address in an hour, and say so to nobody', async () => {
-    const { app: limited, sql } = await startService({ CONTRACTS: 'kanban', RATE_LIMITS: 'on' })
+    const { app: limited, sql } = await startService({ RATE_LIMITS: 'on' })
     const email = `${randomUUID()}@example.com`
     await post(limited, '/api/v1/users/', { email, password })
     const ask = () => post(limited, '/api/v1/forgot-password', { email })
@@ -260,7 +260,7 @@ describe('the limits', () => {
   })
 
   test('refuse an address of the network after 20 requests in ten minutes', async () => {
-    const { app: limited } = await startService({ CONTRACTS: 'kanban', RATE_LIMITS: 'on' })
+    const { app: limited } = await startService({ RATE_LIMITS: 'on' })
     const ask = (i: number) => post(limited, '/api/v1/forgot-password', { email: `nobody${i}@example.com` })
     const replies = await Promise.all(Array.from({ length: 21 }, (_, i) => ask(i)))
     expect(statusesOf(replies)).toEqual([...Array<number>(20).fill(202), 429])

@@ -11,7 +11,6 @@ const environment = (url: string) => ({
   SMTP_URL: url,
   MAIL_FROM: 'auth@example.com',
   SERVICE_NAME: 'Acme',
-  CONTRACTS: 'kanban',
 })
 const newAddress = () => `${randomUUID()}@example.com`
 const portOf = (url: string) => Number(new URL(url).port)
@@ -314,7 +313,7 @@ describe('kill -9 in the middle of sending', () => {
 
 describe('without SMTP_URL', () => {
   test('in production mail is queued and stays so, and there is no /dev/mails', async () => {
-    const production = { CONTRACTS: 'kanban', ENVIRONMENT: 'production', PUBLIC_URL: 'https://auth.example.com' }
+    const production = { ENVIRONMENT: 'production', PUBLIC_URL: 'https://auth.example.com' }
     const { app, sql } = await startService(production)
     await post(app, '/api/v1/users/', { email: newAddress(), password })
     expect(await unsent({ sql })).toBe(1)
@@ -323,7 +322,7 @@ describe('without SMTP_URL', () => {
   })
 
   test('in development /dev/mails is for this machine only', async () => {
-    const { app } = await startService({ CONTRACTS: 'kanban' })
+    const { app } = await startService()
     expect((await get(app, '/dev/mails')).statusCode).toBe(200)
     expect((await get(app, '/dev/mails', { 'x-forwarded-for': '127.0.0.1' })).statusCode).toBe(404)
     const elsewhere = await app.inject({ url: '/dev/mails', remoteAddress: '192.0.2.1' })

@@ -47,6 +47,7 @@ describe('the OpenAPI document', () => {
         "getHealth GET /health",
         "getReadiness GET /ready",
         "registerUser POST /api/v1/users",
+        "listUsers GET /api/v1/users",
         "logIn POST /api/v1/token",
         "refreshTokens POST /api/v1/refresh",
         "logOut POST /api/v1/logout",
@@ -58,6 +59,20 @@ describe('the OpenAPI document', () => {
         "endSession DELETE /api/v1/me/sessions/{id}",
         "validateToken POST /api/v1/validate",
         "getApiHealth GET /api/v1/health",
+        "getUser GET /api/v1/users/{id}",
+        "changeUser PATCH /api/v1/users/{id}",
+        "deleteUser DELETE /api/v1/users/{id}",
+        "logOutUser POST /api/v1/users/{id}/logout",
+        "listUserEvents GET /api/v1/users/{id}/events",
+        "forgotPassword POST /api/v1/forgot-password",
+        "resetPassword POST /api/v1/reset-password",
+        "verifyEmail POST /api/v1/verify-email",
+        "changeEmail POST /api/v1/me/email",
+        "oauthToken POST /oauth/token",
+        "oauthRevoke POST /oauth/revoke",
+        "oauthIntrospect POST /oauth/introspect",
+        "getKeySet GET /.well-known/jwks.json",
+        "getServerMetadata GET /.well-known/oauth-authorization-server",
       ]
     `)
     expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length)
