@@ -15,6 +15,8 @@ import type { Job, Load } from './load.ts'
 
 export const poolSize = 10
 
+const root = new URL('..', import.meta.url).pathname
+
 const undo: Array<() => unknown> = []
 
 /** Ends whatever was started, last first. */
@@ -58,7 +60,7 @@ export interface ServiceProcess {
   readonly stop: () => Promise<void>
 }
 
-/** The service as production runs it, its log going to /dev/null. */
+/** The service as `npm start` runs it in production, its log going to /dev/null. */
 export async function startService(databaseUrl: string): Promise<ServiceProcess> {
   const port = await freePort()
   const base = `http://127.0.0.1:${port}`
@@ -72,9 +74,8 @@ export async function startService(databaseUrl: string): Promise<ServiceProcess>
     SECRET_KEY: randomBytes(32).toString('hex'),
     RATE_LIMITS: 'off',
   }
-  const program = new URL('../src/server.ts', import.meta.url).pathname
   const started = performance.now()
-  const child = spawn(process.execPath, [program], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn(process.execPath, startArguments(), { env, cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
   const stop = endsWith(child)
   while (!(await isReady(base))) {
     if (child.exitCode !== null) throw new Error('the service did not start')
@@ -123,6 +124,12 @@ function endsWith(child: ChildProcess): () => Promise<void> {
   }
   undo.push(stop)
   return stop
+}
+
+/** What follows `exec node` in the start script. */
+function startArguments(): string[] {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } }
+  return scripts.start.split(' ').slice(2)
 }
 
 async function isReady(base: string): Promise<boolean> {

@@ -49,11 +49,9 @@ export function report(rows: readonly Row[], facts: Record<string, unknown>): vo
     row.failed ? `missed: ${row.failed} answers were not 200` : isMissed(row) ? 'missed' : '',
   ])
   const widths = head.map((_, i) => Math.max(...[head, ...lines].map((line) => line[i]?.length ?? 0)))
-  for (const line of [head, ...lines])
-    console.log(
-      line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
-    )
-  for (const [name, value] of Object.entries(facts)) console.log(`${name}: ${JSON.stringify(value)}`)
+  const aligned = (cell: string, i: number) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))
+  for (const line of [head, ...lines]) console.log(line.map(aligned).join('  ').trimEnd())
+  for (const [name, value] of Object.entries(facts)) console.log(`${name}: ${JSON.stringify(value, rounded)}`)
   console.log()
   console.log(JSON.stringify({ ...facts, rows: rows.map((row) => ({ ...row, missed: isMissed(row) })) }, rounded))
 }

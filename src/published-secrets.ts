@@ -12,6 +12,7 @@ export const publishedSecrets: ReadonlySet<string> = new Set([
   'C2A4EB068AF8ABEF18D80B1689C7D785',
   'c2a4eb068af8abef18d80b1689c7d785',
   'GQDstcKsx0NHjPOuXOYg5MbeJ1XT0uFiwDVvVBrk',
+  'MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQ',
   'R9MyWaEoyiMYViVWo8Fk4TUGWiSoaW6U1nOqXri8_XU',
   'Secret key. You can use `mix guardian.gen.secret` to get one',
   'YoUR sUpEr S3krEt 1337 HMAC kEy HeRE',

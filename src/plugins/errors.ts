@@ -22,7 +22,7 @@ export default fp(
         pattern.test({ pathname }) ? [...methods] : [],
       )
       const problem =
-        allowed.length > 0
+        allowed.length > 0 && !allowed.includes(request.method)
           ? new Problem('method_not_allowed', { headers: { allow: [...new Set(allowed)].toSorted().join(', ') } })
           : new Problem('not_found')
       return sendProblem(problem, request, reply)
@@ -80,6 +80,7 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: 'invalid_request',
   FST_ERR_BAD_URL: 'invalid_request',
   FST_ERR_MAX_PARAM_LENGTH: 'not_found',
+  FST_STATIC_FORBIDDEN_PATH: 'not_found',
   FST_ERR_HANDLER_TIMEOUT: 'unavailable',
 }
 
@@ -93,7 +94,7 @@ function problemOf(error: FastifyError): Problem {
     const detail = errors.map(({ pointer, detail: text }) => `${pointer.slice(1) || 'body'}: ${text}`).join('; ')
     return new Problem('invalid_request', { errors, detail })
   }
-  const code = frameworkCodes[error.code] ?? (error.statusCode === 400 ? 'invalid_request' : 'internal_error')
+  const code = frameworkCodes[error.code] ?? ((error.statusCode ?? 500) < 500 ? 'invalid_request' : 'internal_error')
   return new Problem(code, {
     cause: code === 'internal_error' ? error : error.code,
     ...(code === 'unavailable' ? { headers: { 'retry-after': '2' } } : {}),

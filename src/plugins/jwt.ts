@@ -29,6 +29,8 @@ const reloadEveryMs = 30_000
 /** The largest `integer` of Postgres. */
 const maxUserId = 2_147_483_647
 
+/** RFC 4648 §3.5: the base64url of 32 bytes has one spelling; its last two bits are zero. */
+const shape = /^[\w-]+\.[\w-]+\.[\w-]{42}[AEIMQUYcgkosw048]$/
 const Header = Compile(
   Type.Object(
     { alg: Type.String(), typ: Type.String(), kid: Type.String() },
@@ -93,6 +95,7 @@ export default fp<JwtOptions>(
 
     function checked(token: string): Static<typeof ClaimsSchema> {
       try {
+        if (!shape.test(token)) throw new Problem('token_invalid')
         const { header } = app.jwt.decode<{ header: unknown }>(token) ?? {}
         const key = Header.Check(header) ? ring.find(header.kid) : undefined
         if (!key) throw new Problem('token_invalid')

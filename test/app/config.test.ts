@@ -88,4 +88,57 @@ describe('the settings', () => {
     expect(faultsOf({ SECRET_KEY_FILE: file, SECRET_KEY: secret })).toContain('SECRET_KEY: is given twice')
     expect(faultsOf({ SECRET_KEY_FILE: '/does/not/exist' })).toContain('SECRET_KEY_FILE: the file cannot be read')
   })
+
+  test('are refused with every fault at once, whatever its kind', () => {
+    const message = faultsOf({
+      ENVIRONMENT: 'production',
+      PORT: '80x',
+      SECRET_KEY: 'haunted97!',
+      REFRESH_GRACE_SECONDS: '61',
+      TRUSTED_PROXIES: 'true',
+      DB_PASSWORD_FILE: '/does/not/exist',
+    })
+    expect(message.split('\n').map((line) => line.trim().split(':')[0])).toEqual([
+      'The settings cannot be used',
+      'DB_PASSWORD_FILE',
+      'PORT',
+      'REFRESH_GRACE_SECONDS',
+      'DATABASE_URL',
+      'PUBLIC_URL',
+      'SECRET_KEY',
+      'TRUSTED_PROXIES',
+    ])
+    expect(message).not.toMatch(/haunted97!|80x|61|true/)
+  })
+
+  test('name a DATABASE_URL that is none, without showing it', () => {
+    const message = faultsOf({ DATABASE_URL: 'postgres://app:pass/word@db/latchkey', SECRET_KEY: secret })
+    expect(message).toContain('DATABASE_URL: must be a URL')
+    expect(message).not.toContain('pass/word')
+  })
+
+  test.each([
+    ['10.0.0.0/8', ['10.0.0.0/8']],
+    ['127.0.0.1/32, ::1/128', ['127.0.0.1/32', '::1/128']],
+    ['192.0.2.1', ['192.0.2.1']],
+  ])('take %s as TRUSTED_PROXIES', (text, expected) => {
+    expect(readConfig({ TRUSTED_PROXIES: text }).trustedProxies).toEqual(expected)
+  })
+
+  test.each(['10.0.0.0/33', '10.0.0/8', '::/0', 'loopback', '10.0.0.0/8/8', '10.0.0.0/', 'proxy.example.com', '0'])(
+    'refuse %s as TRUSTED_PROXIES',
+    (text) => {
+      expect(faultsOf({ TRUSTED_PROXIES: text })).toContain('TRUSTED_PROXIES: must be')
+    },
+  )
+
+  test('warn in development of what production would refuse', () => {
+    const { warnings } = readConfig({ SECRET_KEY: 'haunted97!', RATE_LIMITS: 'off' })
+    expect(warnings.map((warning) => warning.split(':')[0])).toEqual(['SECRET_KEY', 'RATE_LIMITS'])
+    expect(warnings.join()).not.toContain('haunted97!')
+  })
+
+  test('cannot be changed once they are read', () => {
+    expect(Object.isFrozen(readConfig({}))).toBe(true)
+  })
 })

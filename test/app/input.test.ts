@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
-import { form, get, password, post, signedUp } from '#test/support/actors.ts'
+import { form, formOf, get, password, post, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const { app, sql } = await startService()
@@ -54,12 +54,21 @@ describe('a body', () => {
     '{"__proto__":{"roles":["admin"]}}',
     '{"constructor":{"prototype":{}}}',
     '['.repeat(5000),
+    `{"email":${'['.repeat(30_000)}${']'.repeat(30_000)}}`,
+    `${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}`,
+    '{"email":1e400,"password":-1e400}',
+    '{"\\ud800":1}',
   ])('that is %.40j is a 400', async (text) => {
     expect((await post(app, users, text, json)).statusCode).toBe(400)
   })
 
   test.each([
     ['invalid UTF-8 in JSON', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), json],
+    ['invalid UTF-8 in a form', Buffer.from('username=a&password=\xff', 'latin1'), form],
+    ['an escaped lone surrogate in JSON', '{"username":"a","password":"\\udfff"}', json],
+    ['an escaped NUL in JSON', '{"username":"a\\u0000","password":"x"}', json],
+    ['a name that is not UTF-8', '%FF=1&username=a&password=x', form],
+    ['a field given twice after 1,000 others', `username=a&password=x&${'f=1&'.repeat(1000)}password=y`, form],
     ['an encoded lone surrogate in a form', 'username=%ED%A0%80&password=x', form],
     ['an encoded NUL in a form', 'username=a%00b&password=x', form],
     ['a broken percent sign in a form', 'username=%ff&password=x', form],
@@ -70,19 +79,50 @@ describe('a body', () => {
     expect((await app.inject({ method: 'POST', url: '/api/v1/token', payload, headers })).statusCode).toBe(400)
   })
 
+  test('with 1,000 unknown fields is read', async () => {
+    const { email } = await signedUp(app)
+    const payload = `${'f=1&'.repeat(1000)}${formOf({ username: email, password })}`
+    expect((await post(app, '/api/v1/token', payload, form)).statusCode).toBe(200)
+  })
+
+  test('never sets what is not asked for', async () => {
+    const extra = {
+      id: 7,
+      roles: ['admin'],
+      is_active: false,
+      email_verified: true,
+      session_epoch: 9,
+      passwordHash: 'x',
+    }
+    const { send, userId, logIn } = await signedUp(app, { ...extra, constructor: 1, toString: 1 })
+    for (const fields of [{ full_name: 'A', roles: ['admin'] }, { full_name: 'A', id: 1 }, { email: 'b@example.com' }])
+      expect((await send('PATCH', '/me', fields)).statusCode).toBe(400)
+    const [row] = await sql`select roles, is_active, email_verified_at, session_epoch from users where id = ${userId}`
+    expect(row).toEqual({ roles: '{user}', is_active: true, email_verified_at: null, session_epoch: 0 })
+    expect((await logIn()).statusCode).toBe(200)
+  })
+
   test.each([
     ['text', { 'content-type': 'text/plain' }],
     ['XML', { 'content-type': 'application/xml' }],
     ['multipart', { 'content-type': 'multipart/form-data; boundary=x' }],
     ['another charset', { 'content-type': 'application/json; charset=iso-8859-1' }],
     ['a compression', { ...json, 'content-encoding': 'gzip' }],
+    ['any encoding', { ...json, 'content-encoding': 'identity' }],
+    ['a type of its own', { 'content-type': 'application/merge-patch+json' }],
+    ['a type that only begins like JSON', { 'content-type': 'application/jsonx' }],
+    ['two types', { 'content-type': 'application/json, text/plain' }],
+    ['no type', {}],
   ])('in %s is a 415', async (_name, headers) => {
     const payload = gzipSync('{}')
     expect((await app.inject({ method: 'POST', url: users, payload, headers })).statusCode).toBe(415)
   })
 
-  test('over 64 KiB is a 413', async () => {
-    expect((await post(app, users, { email: 'a@example.com', password: 'x'.repeat(70_000) })).statusCode).toBe(413)
+  test('over 64 KiB is a 413, one that fits is read', async () => {
+    const ofSize = (size: number) => `"${'x'.repeat(size - 2)}"`
+    expect((await post(app, users, ofSize(65_536), json)).statusCode).toBe(400)
+    expect((await post(app, users, ofSize(65_537), json)).statusCode).toBe(413)
+    expect((await post(app, '/api/v1/token', `a=${'x'.repeat(65_535)}`, form)).statusCode).toBe(413)
   })
 })
 

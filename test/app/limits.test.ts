@@ -71,6 +71,57 @@ describe('the address of a client', () => {
       statuses.push((await logIn(email, 'wrong password', `192.0.2.${i}`, direct)).statusCode)
     expect(statuses.at(-1)).toBe(429)
   })
+
+  test('is the last one in the chain that is no proxy of ours, whatever a client writes before it', async () => {
+    const { email } = await signedUp(app)
+    const statuses: number[] = []
+    for (let i = 0; i < 12; i++)
+      statuses.push((await logIn(email, 'wrong password', `10.9.8.${i}, 198.51.100.77, 127.0.0.1`)).statusCode)
+    expect(statuses.at(-1)).toBe(429)
+    expect((await logIn(email, password, '10.9.8.7')).statusCode).toBe(200)
+  })
+})
+
+describe('the limit', () => {
+  const statusesOf = async (count: number, act: (i: number) => Promise<{ statusCode: number }>) => {
+    const statuses: number[] = []
+    for (let i = 0; i < count; i++) statuses.push((await act(i)).statusCode)
+    return statuses
+  }
+
+  test('of a login counts one account however its name is written', async () => {
+    const { email } = await signedUp(app)
+    const spellings = [email, email.toUpperCase(), email.replace(/^./, (first) => first.toUpperCase())]
+    const statuses = await statusesOf(12, (i) => logIn(spellings[i % 3] ?? '', 'wrong password', '198.51.100.40'))
+    expect(statuses.slice(9)).toEqual([401, 429, 429])
+  })
+
+  test('of registrations is 60 for an address', async () => {
+    const register = () =>
+      post(app, '/api/v1/users/', { email: 'none@example.com', password: 'x' }, from('198.51.100.41'))
+    const statuses = await statusesOf(61, register)
+    expect([statuses[59], statuses[60]]).toEqual([400, 429])
+  })
+
+  test('of password confirmations is 10 for an account', async () => {
+    const { send } = await signedUp(app)
+    const statuses = await statusesOf(11, () => send('DELETE', '/me', { password: 'wrong password' }))
+    expect([statuses[9], statuses[10]]).toEqual([401, 429])
+    expect((await send('GET', '/me')).statusCode).toBe(200)
+  })
+
+  test('of refreshes is 60 for a session and leaves the others alone', async () => {
+    const { refresh, logIn: again } = await signedUp(app)
+    const statuses = await statusesOf(61, () => refresh())
+    expect([statuses[59], statuses[60]]).toEqual([200, 429])
+    expect((await refresh((await again()).json<{ refresh_token: string }>().refresh_token)).statusCode).toBe(200)
+  })
+
+  test('leaves the monitors alone', async () => {
+    const probe = () => app.inject({ method: 'GET', url: '/health', headers: from('198.51.100.42') })
+    const statuses = (await Promise.all(Array.from({ length: 3100 }, probe))).map(({ statusCode }) => statusCode)
+    expect(new Set(statuses)).toEqual(new Set([200]))
+  })
 })
 
 describe('requests to unknown paths', () => {

@@ -123,10 +123,13 @@ describe('POST /api/v1/logout', () => {
   })
 
   test('works with an expired access token if a valid refresh token comes along', async () => {
-    const { tokens, refresh } = await signedUp(app)
-    const authorization = 'Bearer eyJhbGciOiJIUzI1NiJ9.e30.expired'
+    const { userId, tokens, refresh } = await signedUp(app)
+    const [row] = await sql`select id from sessions where user_id = ${userId}`
+    const sessionExpiresAt = new Date(Date.now() - 60_000)
+    const subject = { userId, roles: ['user'], sessionId: String(row?.['id']), sessionExpiresAt }
+    const authorization = `Bearer ${app.core.accessTokens.sign(subject).accessToken}`
     const alone = await post(app, '/api/v1/logout', {}, { authorization })
-    expect(alone.statusCode).toBe(401)
+    expect([alone.statusCode, codeOf(alone)]).toEqual([401, 'token_expired'])
     const together = await post(app, '/api/v1/logout', { refresh_token: tokens.refresh_token }, { authorization })
     expect(together.statusCode).toBe(204)
     expect(codeOf(await refresh())).toBe('refresh_token_revoked')
@@ -140,8 +143,36 @@ describe('POST /api/v1/logout', () => {
     expect((await me(fresh.access_token)).statusCode).toBe(200)
   })
 
-  test('needs a token', async () => {
+  test.each([
+    ['local', [401, 200]],
+    ['others', [200, 401]],
+    ['global', [401, 401]],
+  ])('by a refresh token alone keeps to the scope %s', async (scope, expected) => {
+    const { tokens, logIn, me } = await signedUp(app)
+    const other = (await logIn()).json<TokenReply>()
+    const reply = await post(app, '/api/v1/logout', formOf({ refresh_token: tokens.refresh_token, scope }), form)
+    expect(reply.statusCode).toBe(204)
+    expect([(await me()).statusCode, (await me(other.access_token)).statusCode]).toEqual(expected)
+  })
+
+  test('by a refresh token that was spent long ago is a reuse, and ends its session only', async () => {
+    const { tokens, refresh, logIn, me, userId } = await signedUp(app)
+    await refresh()
+    await sql`
+      update refresh_tokens t set issued_at = now() - interval '1 hour' from sessions s
+      where s.id = t.session_id and s.user_id = ${userId}`
+    const other = (await logIn()).json<TokenReply>()
+    expect(codeOf(await post(app, '/api/v1/logout', { refresh_token: tokens.refresh_token }))).toBe(
+      'refresh_token_reused',
+    )
+    expect([(await me()).statusCode, (await me(other.access_token)).statusCode]).toEqual([401, 200])
+  })
+
+  test('needs a token, and a scope that exists', async () => {
     expect((await post(app, '/api/v1/logout', {})).statusCode).toBe(401)
+    const { send, me } = await signedUp(app)
+    expect((await send('POST', '/logout', { scope: 'everything' })).statusCode).toBe(400)
+    expect((await me()).statusCode).toBe(200)
   })
 })
 
@@ -163,6 +194,23 @@ describe('/api/v1/me', () => {
     expect(codeOf(await refresh())).toBe('refresh_token_invalid')
     const left = await sql`select type, ip from audit_events where user_id = ${userId}`
     expect(left.map(({ type }) => type as string)).toEqual(['user.deleted'])
+  })
+
+  test('keeps a username for one person, who may change its case', async () => {
+    const [ada, bob] = [await signedUp(app, { username: 'the.ada' }), await signedUp(app)]
+    const taken = await bob.send('PATCH', '/me', { username: 'THE.ADA' })
+    expect([taken.statusCode, codeOf(taken)]).toEqual([409, 'username_taken'])
+    expect((await ada.send('PATCH', '/me', { username: 'The.Ada' })).json()).toMatchObject({ username: 'The.Ada' })
+  })
+
+  test('frees the address when it is deleted, and takes every session with it', async () => {
+    const { email, send, logIn, me, userId } = await signedUp(app)
+    const other = (await logIn()).json<TokenReply>()
+    await send('DELETE', '/me', { password })
+    expect((await me(other.access_token)).statusCode).toBe(401)
+    expect((await logIn()).statusCode).toBe(401)
+    const again = await post(app, users, { email, password })
+    expect([again.statusCode, again.json<{ id: number }>().id === userId]).toEqual([201, false])
   })
 
   test('is refused on the next request once the user is disabled', async () => {
@@ -226,6 +274,44 @@ describe('/api/v1/me/sessions', () => {
     expect((await send('GET', '/me/sessions')).json<unknown[]>().length).toBe(1)
   })
 
+  test('shows of each when and where it was used, and that this one is current', async () => {
+    const { send, refresh } = await signedUp(app)
+    await refresh()
+    const [session] = (await send('GET', '/me/sessions')).json<Record<string, string>[]>()
+    expect(session).toEqual({
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
+      created_at: expect.any(String) as string,
+      last_used_at: expect.any(String) as string,
+      expires_at: expect.any(String) as string,
+      ip: '127.0.0.1',
+      user_agent: 'lightMyRequest',
+      current: true,
+    })
+    const at = (name: string) => Date.parse(session?.[name] ?? '')
+    expect(at('last_used_at')).toBeGreaterThan(at('created_at'))
+    expect(at('expires_at') - at('created_at')).toBe(30 * 86_400_000)
+  })
+
+  test('leaves out what has expired', async () => {
+    const { send, logIn, userId } = await signedUp(app)
+    await logIn()
+    const [first] = await sql`select id from sessions where user_id = ${userId} order by created_at`
+    await sql`update refresh_tokens set expires_at = now() where session_id = ${first?.['id'] as string}`
+    expect((await send('GET', '/me/sessions')).json<unknown[]>().length).toBe(1)
+  })
+
+  test('can end the current one, and answers 404 for one that has ended or never was', async () => {
+    const { send, me, logIn } = await signedUp(app)
+    const other = (await logIn()).json<TokenReply>()
+    const listed = (await send('GET', '/me/sessions')).json<{ id: string; current: boolean }[]>()
+    const path = `/api/v1/me/sessions/${listed.find(({ current }) => current)?.id}`
+    const headers = { authorization: `Bearer ${other.access_token}` }
+    expect((await send('DELETE', path.slice('/api/v1'.length))).statusCode).toBe(204)
+    expect((await me()).statusCode).toBe(401)
+    for (const url of [path, '/api/v1/me/sessions/019a3b92-ad1f-751a-89a7-4998737bc2e6'])
+      expect((await app.inject({ method: 'DELETE', url, headers })).statusCode).toBe(404)
+  })
+
   test("answers for another user's session as for one that does not exist", async () => {
     const [ada, bob] = [await signedUp(app), await signedUp(app)]
     const [session] = (await bob.send('GET', '/me/sessions')).json<{ id: string }[]>()
@@ -283,7 +369,41 @@ describe('a refresh token in a cookie', () => {
     expect(codeOf(await post(app, '/api/v1/refresh', {}, crossSite))).toBe('csrf_rejected')
   })
 
-  test('outlives superseded, and goes with logout and with a reuse', async () => {
+  test('outlives a fault', async () => {
+    const { logIn, userId } = await signedUp(app)
+    const login = await logIn(transport)
+    await sql.begin(async (tx) => {
+      await tx`select from sessions where user_id = ${userId} for update`
+      const reply = await post(app, '/api/v1/refresh', {}, { ...transport, ...cookieOf(login) })
+      expect([reply.statusCode, reply.cookies]).toEqual([503, []])
+    })
+    const retried = await post(app, '/api/v1/refresh', {}, { ...transport, ...cookieOf(login) })
+    expect(retried.statusCode).toBe(200)
+  })
+
+  test('goes with a reuse', async () => {
+    const { logIn } = await signedUp(app)
+    const login = await logIn(transport)
+    await post(app, '/api/v1/refresh', {}, { ...transport, ...cookieOf(login) })
+    await sql`update refresh_tokens set issued_at = now() - interval '1 hour'`
+    const reused = await post(app, '/api/v1/refresh', {}, { ...transport, ...cookieOf(login) })
+    expect(codeOf(reused)).toBe('refresh_token_reused')
+    expect(reused.cookies.map(({ path, value }) => [path, value])).toEqual([
+      ['/api/v1/refresh', ''],
+      ['/api/v1/logout', ''],
+    ])
+  })
+
+  test('is left alone by a client that sends its token in the body', async () => {
+    const { tokens } = await signedUp(app)
+    const reply = await post(app, '/api/v1/refresh', { refresh_token: tokens.refresh_token }, transport)
+    expect([reply.json(), reply.cookies]).toEqual([
+      expect.objectContaining({ refresh_token: expect.any(String) as string }),
+      [],
+    ])
+  })
+
+  test('outlives superseded, and goes with logout', async () => {
     const login = await (await signedUp(app)).logIn(transport)
     const second = await post(app, '/api/v1/refresh', {}, { ...transport, ...cookieOf(login) })
     const third = await post(app, '/api/v1/refresh', {}, { ...transport, ...cookieOf(second) })
@@ -300,5 +420,52 @@ describe('a refresh token in a cookie', () => {
 describe('GET /api/v1/health', () => {
   test('answers', async () => {
     expect((await get(app, '/api/v1/health')).json()).toEqual({ status: 'ok' })
+  })
+})
+
+describe('POST /api/v1/refresh', () => {
+  test('without a token is a 401 that says so, with or without a body', async () => {
+    for (const reply of [
+      await post(app, '/api/v1/refresh', {}),
+      await app.inject({ method: 'POST', url: '/api/v1/refresh' }),
+    ])
+      expect([reply.statusCode, codeOf(reply)]).toEqual([401, 'refresh_token_missing'])
+  })
+})
+
+const behindToken = [
+  ['GET', '/me'],
+  ['PATCH', '/me'],
+  ['DELETE', '/me'],
+  ['POST', '/me/password'],
+  ['GET', '/me/sessions'],
+  ['DELETE', '/me/sessions/019a3b92-ad1f-751a-89a7-4998737bc2e6'],
+  ['POST', '/validate'],
+] as const
+
+describe('a route of an account', () => {
+  test.each(behindToken)('%s %s needs an access token, with a trailing slash too', async (method, path) => {
+    for (const url of [`/api/v1${path}`, `/api/v1${path}/`]) {
+      const reply = await app.inject({ method, url })
+      expect([reply.statusCode, codeOf(reply), reply.headers['cache-control']]).toEqual([
+        401,
+        'token_missing',
+        'no-store',
+      ])
+    }
+  })
+
+  test.each(behindToken)('%s %s is refused once the session has ended', async (method, path) => {
+    const { send, logOut } = await signedUp(app)
+    await logOut()
+    expect(codeOf(await send(method, path))).toBe('session_revoked')
+  })
+})
+
+describe('a trailing slash', () => {
+  test.each(['/users', '/token', '/refresh', '/logout'])('is ignored by POST %s', async (path) => {
+    const replies = await Promise.all([path, `${path}/`].map((each) => post(app, `/api/v1${each}`, { a: 1 })))
+    expect(replies[0]?.statusCode).toBeOneOf([400, 401])
+    expect(replies[1]?.body).toBe(replies[0]?.body)
   })
 })

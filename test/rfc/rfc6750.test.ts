@@ -17,6 +17,11 @@ const sign = (head: unknown, body: unknown, { key = secretKey, hash = 'sha256' }
   const input = `${encode(head)}.${encode(body)}`
   return `${input}.${createHmac(hash, key).update(input).digest('base64url')}`
 }
+/** The next character of base64url; after that of a signature it differs in the unused bits only. */
+const next = (character = '') => {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+  return alphabet[alphabet.indexOf(character) + 1] ?? ''
+}
 const without = (name: string) => Object.fromEntries(Object.entries(claims).filter(([claim]) => claim !== name))
 const hour = Math.floor(Date.now() / 1000) + 3600
 
@@ -26,6 +31,7 @@ const forgeries: Record<string, string> = {
   'alg none with a signature': sign({ ...header, alg: 'none' }, claims),
   'alg HS384': sign({ ...header, alg: 'HS384' }, claims, { hash: 'sha384' }),
   'alg HS512': sign({ ...header, alg: 'HS512' }, claims, { hash: 'sha512' }),
+  'alg in small letters': sign({ ...header, alg: 'hs256' }, claims),
   'alg RS256': sign({ ...header, alg: 'RS256' }, claims),
   'another key': sign(header, claims, { key: 'another-key-0123456789-0123456789-0123' }),
   'an empty key': sign(header, claims, { key: '' }),
@@ -45,6 +51,17 @@ const forgeries: Record<string, string> = {
   ...Object.fromEntries(
     ['iss', 'aud', 'sub', 'sid', 'jti', 'exp', 'iat'].map((name) => [`no ${name}`, sign(header, without(name))]),
   ),
+  'a kid that is an array': sign({ ...header, kid: [header.kid] }, claims),
+  'a kid of every object': sign({ ...header, kid: '__proto__' }, claims),
+  'b64 false': sign({ ...header, b64: false }, claims),
+  'a header that is an array': sign([header], claims),
+  'iss as an array': sign(header, { ...claims, iss: [claims.iss] }),
+  'jti as a number': sign(header, { ...claims, jti: 1 }),
+  'an empty jti': sign(header, { ...claims, jti: '' }),
+  'iat as text': sign(header, { ...claims, iat: String(hour - 3600) }),
+  'exp before 1970': sign(header, { ...claims, exp: -1 }),
+  'exp null': sign(header, { ...claims, exp: null }),
+  'exp in 70,000 years': sign(header, { ...claims, exp: 2 ** 41 }),
   'exp in the past': sign(header, { ...claims, exp: 1 }),
   'exp as text': sign(header, { ...claims, exp: String(hour) }),
   'exp beyond all bounds': sign(header, `{"exp":1e400,${JSON.stringify(without('exp')).slice(1)}`),
@@ -52,10 +69,17 @@ const forgeries: Record<string, string> = {
   'nbf in the future': sign(header, { ...claims, nbf: hour }),
   'sub as a number': sign(header, { ...claims, sub: 1 }),
   'sub as an array': sign(header, { ...claims, sub: ['1'] }),
+  'sub -1': sign(header, { ...claims, sub: '-1' }),
+  'sub with a zero in front': sign(header, { ...claims, sub: `0${claims.sub}` }),
+  'sub in other digits': sign(header, { ...claims, sub: '١' }),
+  'sub with a line break': sign(header, { ...claims, sub: `${claims.sub}\n` }),
   'sub 0': sign(header, { ...claims, sub: '0' }),
   'sub beyond an integer': sign(header, { ...claims, sub: '9999999999' }),
   'sub of nobody': sign(header, { ...claims, sub: '2000000000' }),
   'a sid that is none': sign(header, { ...claims, sid: "' or 1=1" }),
+  'a sid in capitals': sign(header, { ...claims, sid: String(claims['sid']).toUpperCase() }),
+  'a byte order mark': sign(header, `\uFEFF${JSON.stringify(claims)}`),
+  'a payload that is null': sign(header, 'null'),
   'a payload that is an array': sign(header, [claims]),
   'a payload that is text': sign(header, '"x"'),
   'a payload that is not JSON': sign(header, '{'),
@@ -63,7 +87,12 @@ const forgeries: Record<string, string> = {
   'four parts': `${good}.x`,
   'no signature': `${good.split('.').slice(0, 2).join('.')}.`,
   'an empty payload': `${encode(header)}..${good.split('.')[2]}`,
-  '20 KB of nothing': 'a'.repeat(12_000),
+  'padding after the signature': `${good}=`,
+  // RFC 4648 §3.5: the last character holds two bits that are not used.
+  'another spelling of its signature': good.slice(0, -1) + next(good.at(-1)),
+  'the five parts of a JWE': `${good}.x.y`,
+  'nothing but dots': '..',
+  '100 KB of nothing': 'a'.repeat(100_000),
 }
 
 describe('a forged access token', () => {
