@@ -31,7 +31,6 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
     bodyLimit: 65_536,
     requestTimeout: 10_000,
-    handlerTimeout: 15_000,
     http: { connectionsCheckingInterval: 2000 },
     return503OnClosing: false,
     routerOptions: { ignoreTrailingSlash: true },

@@ -1,23 +1,28 @@
 import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
+import { pino } from 'pino'
 import type { Config } from './config.ts'
 
 /** JSON lines (on a terminal: readable ones) without secrets: of a request only method and route; of a driver's error only its code. */
 export function loggerOptions({ logLevel }: Pick<Config, 'logLevel'>): NonNullable<FastifyServerOptions['logger']> {
   return {
     level: logLevel,
-    ...(process.stdout.isTTY ? { transport: { target: 'pino-pretty' } } : {}),
-    redact: ['password', 'token', 'refresh_token', 'access_token', '*.headers.authorization', '*.headers.cookie'],
+    // Lines are written together, at most 100 ms late: one write each costs more than signing a token.
+    ...(process.stdout.isTTY ? { transport: { target: 'pino-pretty' } } : { stream: batched() }),
+    redact: ['password', 'token', 'refresh_token', 'access_token', 'authorization', 'cookie'],
     serializers: {
       err: (error) => describe(error) as never,
     },
   }
 }
 
+const batched = () => pino.destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 100 })
+
 /** One line per request; the route's pattern instead of the path, which may hold a token. */
-export async function logRequests(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+export function logRequests(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
   const { method, routeOptions, ip } = request
   const ms = Math.round(reply.elapsedTime * 10) / 10
   request.log.info({ method, route: routeOptions.url ?? 'unknown', status: reply.statusCode, ms, ip }, 'request')
+  done()
 }
 
 function describe(error: unknown): unknown {

@@ -59,9 +59,9 @@ export class KeyRing {
     return [...this.#keys.values()]
   }
 
-  /** The key of a `kid`, however old its tokens. */
-  find(kid: string): RingKey | undefined {
-    return this.#keys.get(kid)
+  /** The key whose tokens have this header, as it stands encoded in them; one key has one header. */
+  find(header: string): RingKey | undefined {
+    return this.#keys.get(header)
   }
 
   /** The newest key of the configured algorithm that may sign by now. */
@@ -115,7 +115,7 @@ export class KeyRing {
   async #read(): Promise<void> {
     const stored = await this.#db.rows(liveSigningKeys, {})
     const keys = [...this.#secrets.map(secretKeyOf), ...stored.map((key) => this.#opened(key))]
-    this.#keys = new Map(keys.map((key) => [key.kid, key]))
+    this.#keys = new Map(keys.map((key) => [headerOf(key), key]))
   }
 
   #opened({ kid, algorithm, publicKey, privateKey, createdAt, signsInMs, retired }: StoredKey): RingKey {
@@ -141,6 +141,11 @@ function keyPair(algorithm: Algorithm): Promise<{ publicKey: string; privateKey:
   if (algorithm === 'ES256') return generate('ec', { namedCurve: 'P-256', ...encoding })
   if (algorithm === 'EdDSA') return generate('ed25519', encoding)
   return generate('rsa', { modulusLength: 3072, ...encoding })
+}
+
+/** The protected header (RFC 9068 §2.1) as @fastify/jwt writes it. */
+function headerOf({ kid, algorithm }: RingKey): string {
+  return Buffer.from(JSON.stringify({ alg: algorithm, typ: 'at+jwt', kid })).toString('base64url')
 }
 
 /** The `kid` names the key and tells nothing of it. */

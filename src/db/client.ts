@@ -43,6 +43,8 @@ export class Database {
   #pool: postgres.Sql
   #free: number
   readonly #waiting: Array<() => void> = []
+  readonly #deadline = new Deadline(limits.deadline)
+  readonly #patience = new Deadline(limits.queue)
   readonly #connect: () => postgres.Sql
   readonly size: number
 
@@ -98,7 +100,7 @@ export class Database {
       () => this.#release(),
       () => this.#release(),
     )
-    return within(limits.deadline, query, () => {
+    return this.#deadline.within(query, () => {
       // The server ends a slow statement itself, sooner; that it did not means the connection is dead: start afresh.
       if (this.#pool !== pool) return
       this.onProblem('the database does not answer; its connections are replaced')
@@ -115,7 +117,7 @@ export class Database {
     if (this.#waiting.length >= this.size * queuePerConnection) throw new DatabaseError('POOL_QUEUE_FULL')
     const turn = Promise.withResolvers<void>()
     this.#waiting.push(turn.resolve)
-    await within(limits.queue, turn.promise, () => {
+    await this.#patience.within(turn.promise, () => {
       const place = this.#waiting.indexOf(turn.resolve)
       if (place >= 0) this.#waiting.splice(place, 1)
       else this.#release()
@@ -180,16 +182,41 @@ function addressed(text: string, options: Options): [string, Options] {
   return [url.href, host === null ? options : { ...options, host }]
 }
 
-async function within<T>(ms: number, promise: Promise<T>, onLate: () => void): Promise<T> {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(() => {
-    onLate()
-    late.reject(new DatabaseError('DEADLINE_PASSED'))
-  }, ms)
-  try {
-    return await Promise.race([promise, late.promise])
-  } finally {
-    clearTimeout(timer)
+/** Rejects what is not settled in time. One timer looks after all, to within 50 ms: one each costs more than a query. */
+class Deadline {
+  readonly #ms: number
+  readonly #pending = new Set<{ readonly end: number; readonly expire: () => void }>()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(ms: number) {
+    this.#ms = ms
+  }
+
+  within<T>(promise: Promise<T>, onLate: () => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const entry = {
+        end: performance.now() + this.#ms,
+        expire: () => {
+          onLate()
+          reject(new DatabaseError('DEADLINE_PASSED'))
+        },
+      }
+      this.#pending.add(entry)
+      this.#timer ??= setInterval(() => this.#look(), 50).unref()
+      promise.then(resolve, reject).finally(() => this.#pending.delete(entry))
+    })
+  }
+
+  #look(): void {
+    const now = performance.now()
+    for (const entry of this.#pending) {
+      // In the order of their ends.
+      if (entry.end > now) return
+      this.#pending.delete(entry)
+      entry.expire()
+    }
+    clearInterval(this.#timer)
+    this.#timer = undefined
   }
 }
 

@@ -22,9 +22,10 @@ export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
         exposedHeaders: ['retry-after', 'www-authenticate', 'x-request-id'],
         maxAge: 600,
       })
-    app.addHook('onSend', async (request, reply) => {
+    app.addHook('onSend', (request, reply, payload, done) => {
       reply.header('x-request-id', request.id)
       if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+      done(null, payload)
     })
   },
   { name: 'headers', dependencies: ['errors'] },

@@ -22,8 +22,9 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     leaving = true
   })
   // Or a client would keep its connection, and with it the process, alive.
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, payload, done) => {
     if (leaving) reply.header('connection', 'close')
+    done(null, payload)
   })
   const options = { logLevel: 'warn', config: { access: 'public' } } as const
 

@@ -2,14 +2,15 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { catalogue, type ProblemCode } from '#src/problem.ts'
-import { get, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
+import { form, get, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 
 const { app, sql } = await startService()
 const limited = await startService({ RATE_LIMITS: 'on' })
 const json = { 'content-type': 'application/json' }
-/** Those that are met here at `/token` and `/refresh`. */
-const ofOAuth = /^(credentials_invalid|refresh_token_\w+|csrf_rejected|too_many_requests|unavailable)$/
+/** Those that are met here at `/token`, `/refresh` and `/oauth`. */
+const ofOAuth =
+  /^(grant_type_unsupported|client_invalid|email_not_verified|credentials_invalid|refresh_token_\w+|csrf_rejected|too_many_requests|unavailable)$/
 const fields = ['type', 'title', 'status', 'detail', 'code']
 
 interface Answer {
@@ -26,7 +27,7 @@ const age = (userId: number) => sql`
   from sessions s where s.id = t.session_id and s.user_id = ${userId}`
 
 /** How a client meets each problem. */
-const causes: Record<Exclude<ProblemCode, 'insufficient_scope'>, () => Promise<Answer>> = {
+const causes: Record<ProblemCode, () => Promise<Answer>> = {
   invalid_request: () => post(app, '/api/v1/users/', {}),
   malformed_authorization: () => get(app, '/api/v1/me', { authorization: 'Bearer a b' }),
   csrf_rejected: () => post(app, '/api/v1/refresh', {}, { cookie: 'latchkey_refresh=x' }),
@@ -83,6 +84,26 @@ const causes: Record<Exclude<ProblemCode, 'insufficient_scope'>, () => Promise<A
     await age(userId)
     return refresh()
   },
+  already_registered: async () => {
+    const { app: signup } = await startService({ CONTRACTS: 'auth-signup' })
+    const sign = () => post(signup, '/auth/signup', { username: 'twice', email: 'twice@example.com', password })
+    await sign()
+    return sign()
+  },
+  one_time_token_invalid: () => post(app, '/api/v1/verify-email', { token: `lko_${'A'.repeat(43)}` }),
+  email_not_verified: async () => {
+    const { app: strict } = await startService({ REQUIRE_VERIFIED_EMAIL: 'login' })
+    await post(strict, '/api/v1/users/', { email: 'new@example.com', password })
+    return post(strict, '/api/v1/token', { username: 'new@example.com', password })
+  },
+  grant_type_unsupported: () => post(app, '/oauth/token', 'grant_type=implicit', form),
+  client_invalid: () => post(app, '/oauth/introspect', 'token=x', form),
+  insufficient_scope: async () => (await signedUp(app)).send('GET', '/users'),
+  last_admin: async () => {
+    const { userId, send } = await signedUp(app)
+    await sql`update users set roles = '{admin}' where id = ${userId}`
+    return send('DELETE', '/me', { password })
+  },
   not_found: () => get(app, '/nowhere'),
   method_not_allowed: () => get(app, '/api/v1/token'),
   email_taken: async () => register({ email: (await signedUp(app)).email.toUpperCase() }),
@@ -137,7 +158,7 @@ describe('the problem', () => {
     if (error !== null) expect([problem['error'], problem['error_description']]).toEqual([error, problem['detail']])
     expect(headers['cache-control']).toBe('no-store')
     expect(headers['content-type']).toBe(ofOAuth.test(code) ? 'application/json' : 'application/problem+json')
-    if (status === 401) expect(headers['www-authenticate']).toMatch(/^Bearer( error="invalid_token", |$)/)
+    if (status === 401) expect(headers['www-authenticate']).toMatch(/^(Bearer( error="invalid_token", |$)|Basic )/)
     if (status === 405) expect(headers['allow']).toBe('POST')
     if (status === 429 || status === 503) expect(headers['retry-after']).toMatch(/^[1-9]\d*$/)
   })

@@ -122,7 +122,8 @@ describe('RFC 6749 §5', () => {
   })
 
   test('§5.2: every error has a code, and a description of ASCII without quotes and backslashes', () => {
-    const codes = ['invalid_request', 'invalid_grant', 'invalid_token', 'insufficient_scope']
+    const codes = ['invalid_request', 'invalid_grant', 'invalid_client', 'unsupported_grant_type', 'access_denied']
+    codes.push('invalid_token', 'insufficient_scope')
     for (const [, error, detail] of Object.values(catalogue)) {
       expect(detail).toMatch(/^[\x20-\x21\x23-\x5B\x5D-\x7E]+$/)
       if (error !== null) expect([...codes, 'server_error', 'temporarily_unavailable']).toContain(error)
