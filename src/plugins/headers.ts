@@ -11,6 +11,12 @@ export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
       contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
       hsts: hsts ? { maxAge: 31_536_000 } : false,
       referrerPolicy: { policy: 'no-referrer' },
+      // For browsers and plug-ins that are gone.
+      xDownloadOptions: false,
+      xDnsPrefetchControl: false,
+      xPermittedCrossDomainPolicies: false,
+      xXssProtection: false,
+      originAgentCluster: false,
     })
     await app.register(cookie)
     if (corsOrigins.length > 0)

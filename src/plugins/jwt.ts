@@ -55,6 +55,7 @@ export default fp<JwtOptions>(
       sign: { algorithm: 'HS256' },
       // RFC 8725 §3.1, RFC 9068 §4: one algorithm, one type, every claim present. No cache: it would outlive a change.
       verify: {
+        algorithms: ['HS256'],
         checkTyp: 'at+jwt',
         allowedIss: issuer,
         allowedAud: audience,
@@ -89,7 +90,11 @@ export default fp<JwtOptions>(
         // RFC 7515 §4.1.11, RFC 8725 §3.10: the header is one that we write, so it has no `crit`, `jwk`, `jku` or `x5u`.
         const key = ring.find(header)
         if (!key || !isCanonical(signature)) throw new Problem('token_invalid')
-        const claims = app.jwt.verify(token, { key: key.verifyWith, algorithms: [key.algorithm] })
+        // The verifier of SECRET_KEY is there already; those of other keys are made for the token.
+        const claims = app.jwt.verify(
+          token,
+          key.verifyWith === secretKey ? undefined : { key: key.verifyWith, algorithms: [key.algorithm] },
+        )
         if (!Claims.Check(claims) || Number(claims.sub) > maxUserId) throw new Problem('token_invalid')
         return claims
       } catch (error) {
