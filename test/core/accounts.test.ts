@@ -22,7 +22,8 @@ describe('a registration', () => {
   test('makes a user with the role user, whose address is not verified, and one event', async () => {
     const person = newPerson({ username: 'reg.one', fullName: 'Reg One' })
     const account = await register(core, person, origin)
-    expect(account).toMatchObject({ ...person, password: undefined, roles: ['user'], emailVerifiedAt: null })
+    const { password: _, ...visible } = person
+    expect(account).toMatchObject({ ...visible, roles: ['user'], isActive: true, emailVerifiedAt: null })
     expect(account).not.toHaveProperty('passwordHash')
     expect(await eventsOf(account.id)).toEqual(['user.registered'])
   })

@@ -2,7 +2,7 @@ import { hash as argon2 } from '@node-rs/argon2'
 import { hash as bcrypt } from '@node-rs/bcrypt'
 import { describe, expect, test } from 'vitest'
 import { isBounded, requireSuitablePassword } from '#src/core/passwords.ts'
-import { password, post, signedUp } from '#test/support/actors.ts'
+import { metric, password, post, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const { app, sql } = await startService()
@@ -27,6 +27,31 @@ describe('a password', () => {
     '98765432',
     'passwordpassword',
     '12341234',
+    'password1',
+    'Password1',
+    'sunshine',
+    'princess',
+    'football',
+    'baseball',
+    'superman',
+    'starwars',
+    'computer',
+    'whatever',
+    'corvette',
+    'mercedes',
+    '11111111',
+    '00000000',
+    '1q2w3e4r',
+    'qwerty123',
+    'password123',
+    'letmein1',
+    'asdfghjk',
+    '123456789',
+    '0123456789',
+    '87654321',
+    '11223344',
+    'abcd1234',
+    'zyxwvuts',
   ])('that is common (%s) is refused', (text) => {
     expect(() => requireSuitablePassword(text, [], '/password')).toThrow('password_unsuitable')
   })
@@ -46,6 +71,35 @@ describe('a password', () => {
     expect(() => suits('🦊🐻🐼🐨🐯🦁🐮🐷')).not.toThrow()
     expect(() => suits(`${'kX9#mQ2v'.repeat(15)}unlike!!`)).not.toThrow()
     expect(() => suits(`${'kX9#mQ2v'.repeat(16)}!`)).toThrow()
+  })
+
+  test.each([
+    ['at registration', 'POST', '/users', { email: 'long@example.com', password: 'x'.repeat(1025) }],
+    ['at login', 'POST', '/token', { username: 'long@example.com', password: 'x'.repeat(1025) }],
+    [
+      'when it changes',
+      'POST',
+      '/me/password',
+      { current_password: 'x'.repeat(1025), new_password: 'another battery' },
+    ],
+    ['when the new one is', 'POST', '/me/password', { current_password: password, new_password: 'x'.repeat(129) }],
+    ['at deletion', 'DELETE', '/me', { password: 'x'.repeat(1025) }],
+  ] as const)('that is too long %s is a 400 before it is hashed', async (_when, method, path, body) => {
+    const { send } = await signedUp(app)
+    const hashed = () => metric(app, 'auth_password_hash_seconds_count')
+    const before = await hashed()
+    expect((await send(method, path, body)).statusCode).toBe(400)
+    expect(await hashed()).toBe(before)
+  })
+
+  test('of an unknown user is checked against a decoy: the same work as for a known one', async () => {
+    const { email } = await signedUp(app)
+    const work = async (username: string) => {
+      const before = await metric(app, 'auth_password_hash_seconds_count')
+      await post(app, '/api/v1/token', { username, password: 'wrong password' })
+      return (await metric(app, 'auth_password_hash_seconds_count')) - before
+    }
+    expect([await work(email), await work('nobody'), await work('nobody@example.com')]).toEqual([1, 1, 1])
   })
 
   test('is compared exactly', async () => {
@@ -76,6 +130,45 @@ describe('a stored hash', () => {
     const statuses = (await Promise.all(Array.from({ length: 10 }, () => logIn()))).map(({ statusCode }) => statusCode)
     expect(new Set(statuses)).toEqual(new Set([200]))
     expect(await hashOf(userId)).toContain('m=19456,t=2')
+  })
+
+  test.each([
+    ['argon2i', { algorithm: 1, memoryCost: 19_456, timeCost: 2, parallelism: 1 }],
+    ['argon2d', { algorithm: 0, memoryCost: 19_456, timeCost: 2, parallelism: 1 }],
+    ['four lanes and less memory', { algorithm: 2, memoryCost: 4096, timeCost: 3, parallelism: 4 }],
+  ])('of %s is upgraded', async (_name, options) => {
+    const { userId, logIn } = await signedUp(app)
+    await sql`update users set password_hash = ${await argon2(password, options)} where id = ${userId}`
+    expect((await logIn()).statusCode).toBe(200)
+    expect(await hashOf(userId)).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/)
+  })
+
+  test('of the current or a higher cost stays as it is', async () => {
+    const { userId, logIn } = await signedUp(app)
+    for (const cost of [
+      { memoryCost: 19_456, timeCost: 2 },
+      { memoryCost: 32_768, timeCost: 3 },
+    ]) {
+      const hash = await argon2(password, { ...cost, parallelism: 1 })
+      await sql`update users set password_hash = ${hash} where id = ${userId}`
+      expect((await logIn()).statusCode).toBe(200)
+      expect(await hashOf(userId)).toBe(hash)
+    }
+  })
+
+  test('is not upgraded by a login that fails', async () => {
+    const { userId, email } = await signedUp(app)
+    const hash = await bcrypt(password, 4)
+    await sql`update users set password_hash = ${hash} where id = ${userId}`
+    expect((await post(app, '/api/v1/token', { username: email, password: 'wrong password' })).statusCode).toBe(401)
+    expect(await hashOf(userId)).toBe(hash)
+  })
+
+  test('of bcrypt also confirms a change of the password', async () => {
+    const { userId, send } = await signedUp(app)
+    await sql`update users set password_hash = ${await bcrypt(password, 4)} where id = ${userId}`
+    const change = { current_password: password, new_password: 'another battery' }
+    expect((await send('POST', '/me/password', change)).statusCode).toBe(204)
   })
 
   test.each(['', 'x', '$argon2id$', '$2b$99$short', '$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g', null])(

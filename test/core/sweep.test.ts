@@ -45,4 +45,49 @@ describe('the sweep', () => {
     expect((await sql`select count(*)::integer as count from audit_events where type = 'x'`)[0]).toEqual({ count: 0 })
     expect(await metric(app, 'auth_sweep_deleted_total{table="audit_events"}')).toBe(3000)
   })
+
+  test('keeps what is younger than the retention, and what is live, however much it sweeps', async () => {
+    const { app, sql } = await startService()
+    const { userId, refresh, logOut } = await signedUp(app)
+    const leaver = await signedUp(app)
+    await refresh()
+    await leaver.logOut()
+    await sql`update sessions set revoked_at = now() - interval '6 days' where user_id = ${leaver.userId}`
+    await sql`update refresh_tokens set issued_at = now() - interval '6 days' where generation = 0`
+    const count = async () => {
+      const [row] = await sql`
+        select (select count(*)::integer from sessions) as sessions, (select count(*)::integer from refresh_tokens) as tokens,
+          (select count(*)::integer from audit_events) as events`
+      return row
+    }
+    const before = await count()
+    await sweep(app.core, retention)
+    expect(await count()).toEqual(before)
+    await sql`update sessions set expires_at = now() - interval '8 days' where user_id = ${userId}`
+    await sweep(app.core, retention)
+    expect(await count()).toEqual({ ...before, sessions: 1, tokens: 1 })
+    expect((await logOut()).statusCode).toBe(401)
+  })
+
+  test('passes over rows that a request holds, and takes them next time', async () => {
+    const { app, sql } = await startService()
+    const { userId } = await signedUp(app)
+    await sql`update sessions set expires_at = now() - interval '8 days' where user_id = ${userId}`
+    await sql.begin(async (tx) => {
+      await tx`select from sessions where user_id = ${userId} for update`
+      await sweep(app.core, retention)
+    })
+    expect(await sql`select id from sessions`).toHaveLength(1)
+    await sweep(app.core, retention)
+    expect(await sql`select id from sessions`).toHaveLength(0)
+  })
+
+  test('leaves the audit trail to a retention of its own', async () => {
+    const { app, sql } = await startService()
+    await sql`
+      insert into audit_events (type, created_at) select 'x', now() - make_interval(days => days)
+      from unnest(array[8, 364, 366, 1000]) days`
+    await sweep(app.core, retention)
+    expect(await sql`select id from audit_events where type = 'x'`).toHaveLength(2)
+  })
 })

@@ -26,7 +26,11 @@ describe('a refresh token', () => {
       generation: fc.integer({ min: 0, max: 999_999_999 }),
       secret: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes)),
     })
-    fc.assert(fc.property(tokens, (token) => expect(parseRefreshToken(formatRefreshToken(token))).toEqual(token)))
+    fc.assert(
+      fc.property(tokens, (token) => {
+        expect(parseRefreshToken(formatRefreshToken(token))).toEqual(token)
+      }),
+    )
   })
 
   test('has one spelling: nothing else is read as one', () => {

@@ -1,0 +1,220 @@
+import { createServer, connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { sql as template } from 'drizzle-orm'
+import { afterAll, describe, expect, test } from 'vitest'
+import { Database, statement, violates } from '#src/db/client.ts'
+import { Problem } from '#src/problem.ts'
+import { get, password, post, signedUp } from '#test/support/actors.ts'
+import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
+
+const database = await cloneDatabase()
+const proxy = await proxyTo(database)
+const through = { url: proxy.url, sql: database.sql }
+const one = await startService({ DATABASE_POOL_SIZE: '1' }, through)
+
+const wait = statement<{ seconds: number }, unknown>(
+  template`select pg_sleep(${template.placeholder('seconds')}::float)`,
+)
+const open = (size: number) => {
+  const db = new Database(database.url, size)
+  afterAll(() => db.close(0))
+  return db
+}
+const codeOf = (error: unknown) => (error instanceof Problem ? [error.code, error.cause] : error)
+
+describe('a request', () => {
+  test('takes the round trips that it must: one to refresh or to ask who it is, two to log in', async () => {
+    const { refresh, me, logIn } = await signedUp(one.app)
+    const trips = async (act: () => Promise<unknown>) => {
+      const before = proxy.roundTrips
+      await act()
+      return proxy.roundTrips - before
+    }
+    // The first time a connection prepares a statement it takes one more.
+    await Promise.all([refresh(), me()])
+    const next = await signedUp(one.app)
+    expect(await trips(() => next.refresh())).toBe(1)
+    expect(await trips(() => next.me())).toBe(1)
+    expect(await trips(() => logIn())).toBe(2)
+    expect(await trips(() => post(one.app, '/api/v1/refresh', { refresh_token: 'not one' }))).toBe(0)
+  })
+})
+
+describe('a database that takes connections and says nothing', () => {
+  test('is a 503 within 3 seconds, and works again when it answers', async () => {
+    const { me, refresh } = await signedUp(one.app)
+    proxy.mute(true)
+    const started = performance.now()
+    const replies = await Promise.all([me(), refresh(), get(one.app, '/ready')])
+    proxy.mute(false)
+    expect(performance.now() - started).toBeLessThan(3000)
+    expect(replies.map(({ statusCode, headers }) => [statusCode, headers['retry-after']])).toEqual(
+      Array.from({ length: 3 }, () => [503, '2']),
+    )
+    expect((await refresh()).statusCode).toBe(200)
+    expect((await me()).statusCode).toBe(200)
+  })
+})
+
+describe('connections that are cut', () => {
+  test('are not noticed by who reads or refreshes', async () => {
+    const { me, refresh } = await signedUp(one.app)
+    for (const act of [me, refresh]) {
+      proxy.cut()
+      expect((await act()).statusCode).toBe(200)
+    }
+  })
+
+  test('as soon as they are made are a 503 within 3 seconds, until they no longer are', async () => {
+    const { me } = await signedUp(one.app)
+    proxy.refuse(true)
+    const started = performance.now()
+    const reply = await me()
+    const seconds = (performance.now() - started) / 1000
+    proxy.refuse(false)
+    expect([reply.statusCode, seconds < 3]).toEqual([503, true])
+    expect((await me()).statusCode).toBe(200)
+  })
+})
+
+describe('a statement', () => {
+  test('that takes too long is ended by the server, and the pool is free again', async () => {
+    const db = open(1)
+    const started = performance.now()
+    await expect(db.rows(wait, { seconds: 60 }).catch(codeOf)).resolves.toEqual(['unavailable', 'database: 57014'])
+    expect(performance.now() - started).toBeLessThan(2300)
+    expect(await db.rows(wait, { seconds: 0 })).toHaveLength(1)
+    expect([db.inUse, db.queued]).toEqual([0, 0])
+  })
+
+  test('that finds no connection free waits its turn, 100 for each, and beyond that is refused at once', async () => {
+    const db = open(1)
+    const running = db.rows(wait, { seconds: 1.2 })
+    const others = Array.from({ length: 102 }, () => db.rows(wait, { seconds: 0 }).catch(codeOf))
+    expect([db.inUse, db.queued]).toEqual([1, 100])
+    const outcomes = (await Promise.all(others)).map((outcome) => String(outcome))
+    const count = (text: string) => outcomes.filter((outcome) => outcome === text).length
+    expect([count('unavailable,database: POOL_QUEUE_FULL'), count('unavailable,database: DEADLINE_PASSED')]).toEqual([
+      2, 100,
+    ])
+    await running
+    expect([db.inUse, db.queued]).toEqual([0, 0])
+  })
+
+  test.each(['40001', '40P01'])('that the server rolled back (%s) is sent again, once', async (code) => {
+    const db = open(1)
+    await database.sql.unsafe(`
+      create sequence attempts_${code};
+      create function falter_${code}(failures integer) returns bigint language plpgsql as $$
+      declare attempt bigint := nextval('attempts_${code}');
+      begin
+        if attempt <= failures then raise exception sqlstate '${code}'; end if;
+        return attempt;
+      end $$`)
+    const falter = (failures: number) =>
+      statement<Record<string, never>, { attempt: string }>(
+        template.raw(`select falter_${code}(${failures}) as attempt`),
+      )
+    expect(await db.row(falter(1), {})).toEqual({ attempt: '2' })
+    await expect(db.row(falter(99), {}).catch(codeOf)).resolves.toEqual(['unavailable', `database: ${code}`])
+    expect(await db.row(falter(0), {})).toEqual({ attempt: '5' })
+  })
+
+  test('that breaks a rule of the schema is told by its index', async () => {
+    const { email } = await signedUp(one.app)
+    const insert = statement<{ email: string }, never>(
+      template`insert into users (email) values (${template.placeholder('email')})`,
+    )
+    const error: unknown = await open(1)
+      .rows(insert, { email })
+      .catch((reason: unknown) => reason)
+    expect([violates(error, 'users_email_key'), violates(error, 'users_username_key')]).toEqual([true, false])
+    expect(violates(new Error('23505'), 'users_email_key')).toBe(false)
+  })
+})
+
+describe('a login that nobody could answer', () => {
+  test('is counted as unavailable', async () => {
+    const { email } = await signedUp(one.app)
+    proxy.refuse(true)
+    const reply = await post(one.app, '/api/v1/token', { username: email, password })
+    proxy.refuse(false)
+    expect(reply.statusCode).toBe(503)
+    expect((await get(one.app, '/metrics')).body).toContain('auth_logins_total{outcome="unavailable"} 1')
+  })
+})
+
+/** A wire to the database that counts round trips and can be cut, muted or closed to newcomers. */
+async function proxyTo({ url }: TestDatabase) {
+  const target = new URL(url)
+  const folder = target.searchParams.get('host')
+  const place =
+    folder === null ? { host: target.hostname, port: Number(target.port || 5432) } : { path: `${folder}/.s.PGSQL.5432` }
+  const state = { roundTrips: 0, muted: false, closed: false, sockets: new Set<Socket>() }
+
+  const server = createServer((client) => {
+    if (state.closed) return client.destroy()
+    const upstream = connect(place)
+    const syncs = countSyncs()
+    client.on('data', (chunk: Buffer) => {
+      state.roundTrips += syncs(chunk)
+      if (!state.muted) upstream.write(chunk)
+    })
+    upstream.on('data', (chunk: Buffer) => client.write(chunk))
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      state.sockets.add(socket)
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        state.sockets.delete(socket)
+        other.destroy()
+      })
+    }
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const cut = () => {
+    for (const socket of state.sockets) socket.destroy()
+  }
+  afterAll(() => {
+    cut()
+    server.close()
+  })
+
+  target.searchParams.delete('host')
+  target.hostname = '127.0.0.1'
+  target.port = String((server.address() as { port: number }).port)
+  return {
+    url: target.href,
+    cut,
+    mute: (muted: boolean) => (state.muted = muted),
+    refuse: (closed: boolean) => {
+      state.closed = closed
+      if (closed) cut()
+    },
+    get roundTrips() {
+      return state.roundTrips
+    },
+  }
+}
+
+/** Counts the messages `Sync` and `Flush`, after which a client waits for the server. */
+function countSyncs(): (chunk: Buffer) => number {
+  let rest = Buffer.alloc(0)
+  let started = false
+  return (chunk) => {
+    rest = Buffer.concat([rest, chunk])
+    let count = 0
+    for (;;) {
+      // The first message of a connection has no type.
+      const head = started ? 1 : 0
+      if (rest.length < head + 4) return count
+      const length = head + rest.readUInt32BE(head)
+      if (rest.length < length) return count
+      if (started && (rest[0] === 0x53 || rest[0] === 0x48)) count++
+      started = true
+      rest = rest.subarray(length)
+    }
+  }
+}
