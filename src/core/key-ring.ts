@@ -64,15 +64,15 @@ export class KeyRing {
     return this.#keys.get(header)
   }
 
-  /** The newest key of the configured algorithm that may sign by now. */
+  /** The newest key of the configured algorithm that may sign by now; before its time only if there is no other. */
   signer(): RingKey & { readonly signWith: string } {
     const now = performance.now()
-    const key = this.keys.find(
-      ({ algorithm, signsFrom, signWith }) =>
-        algorithm === this.#algorithm && signsFrom <= now && signWith !== undefined,
+    const usable = this.keys.flatMap(({ signWith, ...key }) =>
+      key.algorithm === this.#algorithm && signWith !== undefined ? [{ ...key, signWith }] : [],
     )
-    if (key?.signWith === undefined) throw new Error('there is no key to sign with')
-    return { ...key, signWith: key.signWith }
+    const key = usable.find(({ signsFrom }) => signsFrom <= now) ?? usable.at(-1)
+    if (!key) throw new Error('there is no key to sign with')
+    return key
   }
 
   /** The public keys (RFC 7517), also of the next one, which verifiers learn of before it signs. */
@@ -106,10 +106,7 @@ export class KeyRing {
   }
 
   #canSign(): boolean {
-    const now = performance.now()
-    return this.keys.some(
-      (key) => key.algorithm === this.#algorithm && key.signsFrom <= now && key.signWith !== undefined,
-    )
+    return this.keys.some(({ algorithm, signWith }) => algorithm === this.#algorithm && signWith !== undefined)
   }
 
   async #read(): Promise<void> {

@@ -27,7 +27,7 @@ interface NewKey extends Record<string, unknown> {
 export const liveSigningKeys = statement<Record<string, never>, StoredKey>(
   sql`
   select kid, algorithm, public_key as "publicKey", private_key as "privateKey", created_at as "createdAt",
-    (extract(epoch from signs_from - now()) * 1000)::float8 as "signsInMs", verifies_until is not null as retired
+    (extract(epoch from signs_from - clock_timestamp()) * 1000)::float8 as "signsInMs", verifies_until is not null as retired
   from ${signingKeys} where verifies_until is null or verifies_until > now() order by signs_from desc`,
   true,
 )

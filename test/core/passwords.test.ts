@@ -195,6 +195,6 @@ describe('the gate', () => {
     const refused = replies.filter(({ statusCode }) => statusCode === 503)
     expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([401, 503]))
     expect(refused.length).toBeGreaterThan(0)
-    expect(refused[0]?.headers['retry-after']).toBe('5')
+    expect(refused.map(({ headers }) => headers['retry-after'])).toContain('5')
   })
 })

@@ -36,7 +36,7 @@ async function startServer(): Promise<{ url: string; stop: () => Promise<void> }
   const dataDir = await mkdtemp(join(tmpdir(), 'latchkey-test-'))
   // As root, Postgres runs as another user, who has to get through.
   await chmod(dataDir, 0o755)
-  const settings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300' }
+  const settings = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '600' }
   const server = await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres'), settings })
   return {
     url: server.url,

@@ -32,7 +32,14 @@ export async function cloneDatabase({ empty = false } = {}): Promise<TestDatabas
 
 /** The configuration that the environment of a test makes, with limits off unless a test wants them. */
 function testConfig(url: string, environment: Record<string, string> = {}): AppConfig {
-  const defaults = { DATABASE_URL: url, SECRET_KEY: secretKey, RATE_LIMITS: 'off', SWEEP: 'off', LOG_LEVEL: 'silent' }
+  const defaults = {
+    DATABASE_URL: url,
+    SECRET_KEY: secretKey,
+    RATE_LIMITS: 'off',
+    SWEEP: 'off',
+    LOG_LEVEL: 'silent',
+    DATABASE_POOL_SIZE: '4',
+  }
   return readConfig({ ...defaults, ...environment }) as AppConfig
 }
 
