@@ -33,15 +33,16 @@ async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<num
   app.get('/api/v1/me', select)
   app.post('/api/v1/validate', select)
 
-  const moving = new Map(heads.map((head) => [head.id, { generation: head.generation, digest: digestOfHead(head) }]))
+  // Out of the queue while it is being moved: under load one may take longer than all the others' turns.
+  const queue = heads.map((head) => ({ sessionId: head.id, generation: head.generation, digest: digestOfHead(head) }))
   const salt = randomBytes(16)
   const successorDigest = randomBytes(32)
   app.post('/api/v1/refresh', async () => {
-    const { id: sessionId } = next()
-    const head = moving.get(sessionId)
-    const row = await run(rotateRefreshToken, { sessionId, ...head, salt, successorDigest, refreshSeconds: 604_800 })
-    if (!row || !head) throw new Error('the head was not moved')
-    moving.set(sessionId, { generation: head.generation + 1, digest: successorDigest })
+    const head = queue.shift()
+    if (!head) throw new Error('every head is being moved')
+    const moved = await run(rotateRefreshToken, { ...head, salt, successorDigest, refreshSeconds: 604_800 })
+    if (!moved) throw new Error('the head was not moved')
+    queue.push({ ...head, generation: head.generation + 1, digest: successorDigest })
     return { access_token: accessToken, refresh_token: refreshToken, token_type: 'bearer', expires_in: 1800 }
   })
 

@@ -17,7 +17,7 @@ const database = new URL(url).pathname.slice(1)
 
 describe('the log', () => {
   test('holds no password, token, cookie, name or address, while the database is there and while it is away', async () => {
-    const server = startServer(onDatabase(url))
+    const server = startServer({ ...onDatabase(url), MAIL_WORKER: 'off' })
     const base = await server.listening
     const api = `${base}/api/v1`
     const email = 'log.secret@example.com'

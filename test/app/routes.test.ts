@@ -28,7 +28,7 @@ describe('a route', () => {
     ['/health', 'GET, HEAD'],
     ['/ready', 'GET, HEAD'],
     ['/api/v1/health', 'GET, HEAD'],
-    ['/api/v1/users', 'POST'],
+    ['/api/v1/users', 'GET, HEAD, POST'],
     ['/api/v1/token/', 'POST'],
     ['/api/v1/refresh', 'POST'],
     ['/api/v1/logout', 'POST'],
