@@ -6,6 +6,8 @@ export default defineConfig({
     globalSetup: 'test/support/global-setup.ts',
     isolate: false,
     experimental: { viteModuleRunner: false },
+    // Machines that build for others stall now and then; a test that fails twice there is broken.
+    retry: process.env['CI'] ? 1 : 0,
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
