@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
+import { sql } from 'drizzle-orm'
 import fastify from 'fastify'
 import postgres from 'postgres'
+import { statement, valuesOf } from '#src/db/client.ts'
 import { rotateRefreshToken } from '#src/db/refresh-tokens.ts'
-import { sessionState } from '#src/db/sessions.ts'
+import { accountColumns } from '#src/db/users.ts'
 import { digestOfHead, type Head } from './rows.ts'
 
 /** Where the limits run and on which sessions. */
@@ -17,6 +19,12 @@ export interface LimitSettings {
 /** As long as a real one, so that both replies cost the network the same. */
 const accessToken = 'x'.repeat(420)
 const refreshToken = 'x'.repeat(72)
+
+/** The SELECT that an authenticated request needs, for one session. */
+export const sessionState = statement<{ sessionId: string; userId: number }, object>(sql`
+  select ${accountColumns('u')}, s.revoked_at is not null or s.epoch <> u.session_epoch as revoked, s.expires_at <= now() as expired
+  from sessions s join users u on u.id = s.user_id
+  where s.id = ${sql.placeholder('sessionId')} and s.user_id = ${sql.placeholder('userId')}`)
 
 /** Serves the bare counterparts of the routes at the same paths; resolves to the port. */
 async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<number> {
@@ -56,11 +64,9 @@ function connect(text: string, max: number) {
   const host = url.searchParams.get('host')
   url.searchParams.delete('host')
   const options = { max, fetch_types: false, onnotice: () => {} }
-  const sql = postgres(url.href, host === null ? options : { ...options, host })
-  return async (query: { text: string; parameters: readonly unknown[] }, input: Record<string, unknown>) => {
-    const values = query.parameters.map((parameter) => input[(parameter as { name: string }).name])
-    return (await sql.unsafe(query.text, values as never[], { prepare: true }))[0]
-  }
+  const pool = postgres(url.href, host === null ? options : { ...options, host })
+  return async (query: { text: string; names: readonly string[] }, input: Record<string, unknown>) =>
+    (await pool.unsafe(query.text, valuesOf(query, input), { prepare: true }))[0]
 }
 
 /** Raw argon2id checks as many at once as the service's gate lets through; per second. */

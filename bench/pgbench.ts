@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { rotateRefreshToken } from '#src/db/refresh-tokens.ts'
-import { sessionState } from '#src/db/sessions.ts'
+import { sessionState } from './limits.ts'
 import { poolSize } from './processes.ts'
 
 /** Gives each client a session of its own, from the end that `someHeads` reaches last. */
@@ -35,6 +35,6 @@ export async function runPgbench(url: string, seconds: number): Promise<{ select
   }
 }
 
-function withNames({ text, parameters }: { text: string; parameters: readonly unknown[] }): string {
-  return text.replaceAll(/\$(\d+)/g, (_match, n: string) => `:${(parameters[Number(n) - 1] as { name: string }).name}`)
+function withNames({ text, names }: { text: string; names: readonly string[] }): string {
+  return text.replaceAll(/\$(\d+)/g, (_match, n: string) => `:${names[Number(n) - 1]}`)
 }

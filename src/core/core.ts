@@ -2,11 +2,13 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '#src/db/client.ts'
 import type { RevokeReason } from '#src/db/sessions.ts'
 import type { Passwords } from './passwords.ts'
+import type { SessionStates } from './sessions.ts'
 import type { AccessTokens } from './tokens.ts'
 
 /** All that a use case needs; made once by the `core` plugin, passed to every function of this folder. */
 export interface Core {
   readonly db: Database
+  readonly sessionStates: SessionStates
   readonly passwords: Passwords
   readonly accessTokens: AccessTokens
   /** Keys of the refresh successor: the current one, then those that still answer a retry. */

@@ -1,12 +1,15 @@
 import { randomUUIDv7 } from 'node:crypto'
+import DataLoader from 'dataloader'
 import { type Origin, recordEvent } from '#src/db/audit-events.ts'
+import type { Database } from '#src/db/client.ts'
 import { resendVerification } from '#src/db/one-time-tokens.ts'
 import {
   endSession,
   endSessions,
   openSession,
   sessionsOfUser,
-  sessionState,
+  type SessionState,
+  sessionStates,
   type SessionSummary,
 } from '#src/db/sessions.ts'
 import { type Account, type Credentials, upgradePasswordHash, userByEmail, userByUsername } from '#src/db/users.ts'
@@ -66,10 +69,25 @@ async function attemptLogin(core: Core, name: string, password: string, origin: 
   }
 }
 
+/** Reads the states of sessions; requests that arrive in one turn of the event loop share a query, none a result. */
+export function makeSessionStates(db: Database): SessionStates {
+  const read = async (claims: ReadonlyArray<SessionClaims>) => {
+    const states = Array.from<SessionState | undefined>({ length: claims.length })
+    const sessionIds = claims.map(({ sessionId }) => sessionId)
+    const userIds = claims.map(({ userId }) => userId)
+    for (const { place, ...state } of await db.rows(sessionStates, { sessionIds, userIds })) states[place - 1] = state
+    return states
+  }
+  return new DataLoader(read, { cache: false, maxBatchSize: 200, batchScheduleFn: (run) => setImmediate(run) })
+}
+
+type SessionClaims = Pick<AccessClaims, 'sessionId' | 'userId'>
+export type SessionStates = Pick<DataLoader<SessionClaims, SessionState | undefined>, 'load'>
+
 /** The user and the session of an access token; throws a 401 `Problem` once either no longer stands. One query. */
 export async function authenticate(core: Core, accessToken: string): Promise<Authentication> {
   const claims = core.accessTokens.verify(accessToken)
-  const state = await core.db.row(sessionState, { sessionId: claims.sessionId, userId: claims.userId })
+  const state = await core.sessionStates.load(claims)
   if (!state || state.sessionRevoked) throw new Problem('session_revoked')
   if (!state.isActive) throw new Problem('user_disabled')
   if (state.sessionExpired) throw new Problem('session_expired')

@@ -1,7 +1,7 @@
-import { fillPlaceholders, type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import type postgres from 'postgres'
 import { recorded } from './audit-events.ts'
-import { connectAlone, type Statement, statement } from './client.ts'
+import { connectAlone, type Statement, statement, valuesOf } from './client.ts'
 import { users } from './schema.ts'
 
 /** A user as a file brings them; `n` tells them from the others of the batch. */
@@ -113,9 +113,8 @@ export async function* exportLines(url: string): AsyncGenerator<string, void, un
 
 async function run<Input extends Record<string, unknown>, Row>(
   connection: postgres.Sql,
-  { text, parameters }: Statement<Input, Row>,
+  query: Statement<Input, Row>,
   input: Input,
 ): Promise<Row[]> {
-  const values = fillPlaceholders([...parameters], input)
-  return (await connection.unsafe(text, values as never[], { prepare: true })) as unknown as Row[]
+  return (await connection.unsafe(query.text, valuesOf(query, input), { prepare: true })) as unknown as Row[]
 }

@@ -1,4 +1,4 @@
-import { type SQL, fillPlaceholders, getTableColumns, sql } from 'drizzle-orm'
+import { getTableColumns, is, Placeholder, type SQL, sql } from 'drizzle-orm'
 import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
 import postgres from 'postgres'
 import { Problem } from '#src/problem.ts'
@@ -13,7 +13,8 @@ type Values = Record<string, unknown>
 /** One SQL statement with named placeholders, compiled once, prepared by name on each connection. */
 export interface Statement<Input extends Values, Row> {
   readonly text: string
-  readonly parameters: readonly unknown[]
+  /** Of the placeholders, in the order of the parameters. */
+  readonly names: readonly string[]
   /** Safe to send again when a connection was lost and nobody knows whether it ran. */
   readonly repeatable: boolean
   readonly types?: { input: Input; row: Row }
@@ -24,7 +25,16 @@ const dialect = new PgDialect()
 /** Compiles a Drizzle `sql` template; placeholders (`sql.placeholder('name')`) become the fields of its input. */
 export function statement<Input extends Values, Row>(query: SQL, repeatable = false): Statement<Input, Row> {
   const { sql: text, params } = dialect.sqlToQuery(query)
-  return { text, parameters: params, repeatable }
+  const names = params.map((param) => {
+    if (!is(param, Placeholder)) throw new Error(`a value in a statement that takes placeholders only: ${text}`)
+    return param.name
+  })
+  return { text, names, repeatable }
+}
+
+/** The values of a statement's parameters. */
+export function valuesOf({ names }: { readonly names: readonly string[] }, input: Values): never[] {
+  return names.map((name) => input[name] as never)
 }
 
 /** The select list of a table, each column under its TypeScript name. */
@@ -68,14 +78,14 @@ export class Database {
 
   /** Runs a statement and resolves to its rows; throws `Problem` `unavailable` when the database is away or too slow. */
   async rows<Input extends Values, Row>(query: Statement<Input, Row>, input: Input): Promise<Row[]> {
-    const parameters = fillPlaceholders([...query.parameters], input)
+    const values = valuesOf(query, input)
     try {
-      return (await this.#run(query.text, parameters)) as Row[]
+      return (await this.#run(query.text, values)) as Row[]
     } catch (error) {
       if (!mayRunAgain(error, query.repeatable)) throw asProblem(error)
     }
     try {
-      return (await this.#run(query.text, parameters)) as Row[]
+      return (await this.#run(query.text, values)) as Row[]
     } catch (error) {
       throw asProblem(error)
     }
@@ -91,29 +101,25 @@ export class Database {
     await this.#pool.end({ timeout: seconds })
   }
 
-  async #run(text: string, parameters: unknown[]): Promise<unknown> {
-    await this.#acquire()
+  async #run(text: string, values: never[]): Promise<unknown> {
+    if (this.#free > 0) this.#free--
+    else await this.#turn()
     const pool = this.#pool
-    const query = pool.unsafe(text, parameters as never[], { prepare: true }).execute()
     // The place in the pool is free again when the connection is, which may be after the deadline.
-    query.then(
-      () => this.#release(),
-      () => this.#release(),
+    return this.#deadline.within(
+      pool.unsafe(text, values, { prepare: true }),
+      () => {
+        // The server ends a slow statement itself, sooner; that it did not means the connection is dead: start afresh.
+        if (this.#pool !== pool) return
+        this.onProblem('the database does not answer; its connections are replaced')
+        this.#pool = this.#connect()
+        pool.end({ timeout: 0 }).catch(() => {})
+      },
+      this.#release,
     )
-    return this.#deadline.within(query, () => {
-      // The server ends a slow statement itself, sooner; that it did not means the connection is dead: start afresh.
-      if (this.#pool !== pool) return
-      this.onProblem('the database does not answer; its connections are replaced')
-      this.#pool = this.#connect()
-      pool.end({ timeout: 0 }).catch(() => {})
-    })
   }
 
-  async #acquire(): Promise<void> {
-    if (this.#free > 0) {
-      this.#free--
-      return
-    }
+  async #turn(): Promise<void> {
     if (this.#waiting.length >= this.size * queuePerConnection) throw new DatabaseError('POOL_QUEUE_FULL')
     const turn = Promise.withResolvers<void>()
     this.#waiting.push(turn.resolve)
@@ -124,7 +130,7 @@ export class Database {
     })
   }
 
-  #release(): void {
+  readonly #release = (): void => {
     const next = this.#waiting.shift()
     if (next) next()
     else this.#free++
@@ -149,11 +155,11 @@ class DatabaseError extends Error {
   }
 }
 
-/** Names of roles hold no comma, quote or brace, so their array needs no more than this; it saves a round trip for types. */
-const textArray: postgres.PostgresType<string[]> = {
+/** Arrays of words, numbers and UUIDs; declared here, they need no round trip to ask for their types. */
+const plainArray: postgres.PostgresType<ReadonlyArray<string | number>> = {
   to: 1009,
-  from: [1009],
-  serialize: (items: string[]) => `{${items.map((item) => JSON.stringify(item)).join(',')}}`,
+  from: [1007, 1009, 2951],
+  serialize: (items: readonly (string | number)[]) => `{${items.join(',')}}`,
   parse: (text: string) => text.slice(1, -1).split(',').filter(Boolean),
 }
 
@@ -162,7 +168,7 @@ function connect(url: string, size: number): postgres.Sql {
     max: size,
     onnotice: () => {},
     fetch_types: false,
-    types: { textArray },
+    types: { plainArray },
     backoff: (retries: number) => Math.min(0.05 * 2 ** retries, 0.5),
     connect_timeout: 2,
     idle_timeout: 60,
@@ -192,7 +198,7 @@ class Deadline {
     this.#ms = ms
   }
 
-  within<T>(promise: Promise<T>, onLate: () => void): Promise<T> {
+  within<T>(promise: PromiseLike<T>, onLate: () => void, onSettled?: () => void): Promise<T> {
     return new Promise((resolve, reject) => {
       const entry = {
         end: performance.now() + this.#ms,
@@ -203,7 +209,20 @@ class Deadline {
       }
       this.#pending.add(entry)
       this.#timer ??= setInterval(() => this.#look(), 50).unref()
-      promise.then(resolve, reject).finally(() => this.#pending.delete(entry))
+      const settled = () => {
+        this.#pending.delete(entry)
+        onSettled?.()
+      }
+      promise.then(
+        (value) => {
+          settled()
+          resolve(value)
+        },
+        (error: Error) => {
+          settled()
+          reject(error)
+        },
+      )
     })
   }
 

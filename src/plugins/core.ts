@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
 import type { Core } from '#src/core/core.ts'
 import { makePasswords } from '#src/core/passwords.ts'
+import { makeSessionStates } from '#src/core/sessions.ts'
 import { sweep } from '#src/core/sweep.ts'
 import { deriveKey } from '#src/core/tokens.ts'
 
@@ -37,6 +38,7 @@ export default fp<CoreOptions>(
       'core',
       Object.freeze<Core>({
         db: app.db,
+        sessionStates: makeSessionStates(app.db),
         passwords,
         accessTokens: app.accessTokens,
         successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),

@@ -1,22 +1,28 @@
 import cookie from '@fastify/cookie'
 import cors from '@fastify/cors'
-import helmet from '@fastify/helmet'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
+
+/** Of the OWASP REST security headers those that browsers of today know; constant, so they cost nothing to make. */
+const constant = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none';frame-ancestors 'none'",
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+}
 
 /** What every reply says to browsers: nothing may be framed, sniffed or cached; CORS for the listed origins only. */
 export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
   async (app, { corsOrigins, hsts }) => {
-    await app.register(helmet, {
-      contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
-      hsts: hsts ? { maxAge: 31_536_000 } : false,
-      referrerPolicy: { policy: 'no-referrer' },
-      // For browsers and plug-ins that are gone.
-      xDownloadOptions: false,
-      xDnsPrefetchControl: false,
-      xPermittedCrossDomainPolicies: false,
-      xXssProtection: false,
-      originAgentCluster: false,
+    const headers = hsts
+      ? { ...constant, 'strict-transport-security': 'max-age=31536000; includeSubDomains' }
+      : constant
+    app.addHook('onRequest', (request, reply, done) => {
+      reply.headers(headers).header('x-request-id', request.id)
+      done()
     })
     await app.register(cookie)
     if (corsOrigins.length > 0)
@@ -28,11 +34,6 @@ export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
         exposedHeaders: ['retry-after', 'www-authenticate', 'x-request-id'],
         maxAge: 600,
       })
-    app.addHook('onSend', (request, reply, payload, done) => {
-      reply.header('x-request-id', request.id)
-      if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
-      done(null, payload)
-    })
   },
   { name: 'headers', dependencies: ['errors'] },
 )

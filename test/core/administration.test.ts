@@ -112,7 +112,7 @@ async function untilWaiting(): Promise<void> {
     const rows = await second.app.db.rows(
       {
         text: "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
-        parameters: [],
+        names: [],
         repeatable: true,
       },
       {},

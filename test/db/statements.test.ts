@@ -25,7 +25,7 @@ describe('the happy path', () => {
       await refresh()
       await me()
     })
-    expect(statements).toEqual([textOf(refreshTokens.rotateRefreshToken), textOf(sessions.sessionState)])
+    expect(statements).toEqual([textOf(refreshTokens.rotateRefreshToken), textOf(sessions.sessionStates)])
   })
 })
 
