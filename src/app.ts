@@ -37,7 +37,10 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     clientErrorHandler: refuseConnection,
     frameworkErrors: refusePath,
   })
-  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  // Parameters and queries hold numbers as text; headers are text.
+  app.setValidatorCompiler((route) =>
+    TypeBoxValidatorCompiler(route.httpPart === 'headers' ? { ...route, httpPart: 'body' } : route),
+  )
   const issuer = config.publicUrl ?? `http://localhost:${config.port}`
 
   app.addHook('onResponse', logRequests)

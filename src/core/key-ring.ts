@@ -34,6 +34,8 @@ export interface RingKey {
   readonly retired: boolean
 }
 
+export type SigningKey = RingKey & { readonly signWith: string }
+
 /** A published key, for the time that verifiers may hold on to a copy of the key set and instances to theirs. */
 export const publicationLeadSeconds = 600
 
@@ -43,6 +45,7 @@ export const publicationLeadSeconds = 600
  */
 export class KeyRing {
   #keys = new Map<string, RingKey>()
+  #signers: SigningKey[] = []
   readonly #db: Database
   readonly #secrets: readonly string[]
   readonly #algorithm: Algorithm
@@ -65,12 +68,9 @@ export class KeyRing {
   }
 
   /** The newest key of the configured algorithm that may sign by now; before its time only if there is no other. */
-  signer(): RingKey & { readonly signWith: string } {
+  signer(): SigningKey {
     const now = performance.now()
-    const usable = this.keys.flatMap(({ signWith, ...key }) =>
-      key.algorithm === this.#algorithm && signWith !== undefined ? [{ ...key, signWith }] : [],
-    )
-    const key = usable.find(({ signsFrom }) => signsFrom <= now) ?? usable.at(-1)
+    const key = this.#signers.find(({ signsFrom }) => signsFrom <= now) ?? this.#signers.at(-1)
     if (!key) throw new Error('there is no key to sign with')
     return key
   }
@@ -92,7 +92,7 @@ export class KeyRing {
       await this.#db.rows(addFirstSigningKey, await this.#newKey())
       await this.#read()
     }
-    if (!this.#canSign()) await this.rotate({ leadSeconds: 0 })
+    if (this.#signers.length === 0) await this.rotate({ leadSeconds: 0 })
   }
 
   /** Publishes a new key that signs after `leadSeconds`; resolves to whether the newest was old enough for it. */
@@ -105,14 +105,15 @@ export class KeyRing {
     return added !== undefined
   }
 
-  #canSign(): boolean {
-    return this.keys.some(({ algorithm, signWith }) => algorithm === this.#algorithm && signWith !== undefined)
+  #signs({ algorithm, signWith }: RingKey): boolean {
+    return algorithm === this.#algorithm && signWith !== undefined
   }
 
   async #read(): Promise<void> {
     const stored = await this.#db.rows(liveSigningKeys, {})
     const keys = [...this.#secrets.map(secretKeyOf), ...stored.map((key) => this.#opened(key))]
     this.#keys = new Map(keys.map((key) => [headerOf(key), key]))
+    this.#signers = keys.filter((key): key is SigningKey => this.#signs(key))
   }
 
   #opened({ kid, algorithm, publicKey, privateKey, createdAt, signsInMs, retired }: StoredKey): RingKey {

@@ -1,4 +1,4 @@
-import { createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto'
+import { createHmac, hash, hkdfSync, randomBytes } from 'node:crypto'
 
 /** Signs and checks access tokens (RFC 9068). */
 export interface AccessTokens {
@@ -52,7 +52,7 @@ export function parseRefreshToken(text: string): RefreshToken | undefined {
   if (session === undefined || generation === undefined || secret === undefined) return undefined
   const hex = Buffer.from(session, 'base64url').toString('hex')
   const token: RefreshToken = {
-    sessionId: hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
+    sessionId: [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-'),
     generation: Number(generation),
     secret: Buffer.from(secret, 'base64url'),
   }
@@ -81,7 +81,7 @@ export function successorOf(presented: RefreshToken, salt: Buffer, key: Buffer):
 
 /** What is stored of a secret. */
 export function digestOf(secret: Buffer): Buffer {
-  return createHash('sha256').update(secret).digest()
+  return hash('sha256', secret, 'buffer')
 }
 
 /** A key of 32 bytes for one purpose (RFC 5869, HKDF-SHA256). */

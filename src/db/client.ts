@@ -101,9 +101,13 @@ export class Database {
     await this.#pool.end({ timeout: seconds })
   }
 
-  async #run(text: string, values: never[]): Promise<unknown> {
-    if (this.#free > 0) this.#free--
-    else await this.#turn()
+  #run(text: string, values: never[]): Promise<unknown> {
+    if (this.#free === 0) return this.#turn().then(() => this.#send(text, values))
+    this.#free--
+    return this.#send(text, values)
+  }
+
+  #send(text: string, values: never[]): Promise<unknown> {
     const pool = this.#pool
     // The place in the pool is free again when the connection is, which may be after the deadline.
     return this.#deadline.within(

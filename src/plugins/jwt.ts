@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import type { Config } from '#src/config.ts'
-import { KeyRing } from '#src/core/key-ring.ts'
+import { KeyRing, type SigningKey } from '#src/core/key-ring.ts'
 import type { AccessClaims, AccessSubject, AccessToken, AccessTokens } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
 
@@ -52,7 +52,7 @@ export default fp<JwtOptions>(
 
     await app.register(fastifyJwt, {
       secret: secretKey,
-      sign: { algorithm: 'HS256' },
+      sign: algorithm === 'HS256' ? signOptions(ring.signer()) : {},
       // RFC 8725 §3.1, RFC 9068 §4: one algorithm, one type, every claim present. No cache: it would outlive a change.
       verify: {
         algorithms: ['HS256'],
@@ -68,8 +68,8 @@ export default fp<JwtOptions>(
       const now = Math.floor(Date.now() / 1000)
       const exp = Math.min(now + accessTokenSeconds, Math.floor(sessionExpiresAt.getTime() / 1000))
       const claims = { iss: issuer, aud: audience, sub: String(userId), sid: sessionId, jti: randomUUID(), roles, exp }
-      const { kid, algorithm: alg, signWith: key } = ring.signer()
-      const accessToken = app.jwt.sign(claims, { key, kid, algorithm: alg, header: { alg, typ: 'at+jwt' } })
+      // The signer of SECRET_KEY is there already; those of other keys are made for the token.
+      const accessToken = app.jwt.sign(claims, algorithm === 'HS256' ? undefined : signOptions(ring.signer()))
       return { accessToken, expiresIn: Math.max(0, exp - now) }
     }
 
@@ -121,6 +121,10 @@ export default fp<JwtOptions>(
   },
   { name: 'jwt', dependencies: ['db'] },
 )
+
+function signOptions({ kid, algorithm: alg, signWith: key }: SigningKey) {
+  return { key, kid, algorithm: alg, header: { alg, typ: 'at+jwt' } }
+}
 
 /** RFC 4648 §3.5: of the spellings of the same bytes only one is taken. */
 function isCanonical(text: string): boolean {
