@@ -5,6 +5,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: 'test/support/global-setup.ts',
     isolate: false,
+    // Many tests wait for processes of their own.
+    maxWorkers: 3,
     experimental: { viteModuleRunner: false },
     // Machines that build for others stall now and then; a test that fails twice there is broken.
     retry: process.env['CI'] ? 1 : 0,
