@@ -1,10 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { register } from '#src/core/accounts.ts'
-import { logIn } from '#src/core/sessions.ts'
 import { authenticate, authOf } from './authenticate.ts'
-import { FullName, loginNameOf, named, NewPassword, originOf, problems, ref, Tokens, Username } from './fields.ts'
-import { bearer, formFirst, PasswordGrant, tokensBody, unauthenticated } from './grants.ts'
+import { FullName, loginNameOf, named, NewPassword, originOf, problems, Username } from './fields.ts'
+import { bearer, serveLogin, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 
 const Registration = named('AiChatRegistration', { name: FullName, username: Username, password: NewPassword })
@@ -44,27 +43,7 @@ const aiChat: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
     },
   )
 
-  app.post(
-    '/token',
-    {
-      config: { access: 'public', oauthErrors: true },
-      preHandler: limit.login,
-      schema: {
-        operationId: 'aiChatLogIn',
-        summary: 'Log in with a password',
-        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
-        tags: ['login'],
-        security: [],
-        consumes: formFirst,
-        body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
-      },
-    },
-    async (request) => {
-      const { username, password } = request.body
-      return tokensBody(await logIn(core, username, password, originOf(request)))
-    },
-  )
+  serveLogin(app, '/token', 'aiChatLogIn')
 
   app.post(
     '/validate',

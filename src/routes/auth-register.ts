@@ -2,9 +2,8 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { register } from '#src/core/accounts.ts'
 import { requestPasswordReset, resetPassword } from '#src/core/recovery.ts'
-import { logIn } from '#src/core/sessions.ts'
-import { Email, named, NewPassword, OneTimeToken, originOf, problems, ref, Tokens, Username } from './fields.ts'
-import { formFirst, messageOf, PasswordGrant, tokensBody } from './grants.ts'
+import { Email, named, NewPassword, OneTimeToken, originOf, problems, Username } from './fields.ts'
+import { messageOf, serveLogin } from './grants.ts'
 import type { ContractOptions } from './index.ts'
 
 const Registration = named('AuthRegisterRegistration', { username: Username, email: Email, password: NewPassword })
@@ -49,27 +48,7 @@ const authRegister: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { i
     },
   )
 
-  app.post(
-    '/login',
-    {
-      config: { access: 'public', oauthErrors: true },
-      preHandler: limit.login,
-      schema: {
-        operationId: 'authRegisterLogIn',
-        summary: 'Log in with a password',
-        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
-        tags: ['login'],
-        security: [],
-        consumes: formFirst,
-        body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
-      },
-    },
-    async (request) => {
-      const { username, password } = request.body
-      return tokensBody(await logIn(core, username, password, originOf(request)))
-    },
-  )
+  serveLogin(app, '/login', 'authRegisterLogIn')
 
   app.post(
     '/forgot-password',

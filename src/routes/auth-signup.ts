@@ -3,33 +3,18 @@ import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { register } from '#src/core/accounts.ts'
 import { logOutByEither } from '#src/core/logout.ts'
-import { refresh } from '#src/core/rotation.ts'
-import { logIn } from '#src/core/sessions.ts'
 import type { Account } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
-import {
-  Email,
-  loginNameOf,
-  named,
-  NewPassword,
-  Nullable,
-  originOf,
-  problems,
-  ref,
-  Tokens,
-  Username,
-} from './fields.ts'
+import { Email, loginNameOf, named, NewPassword, Nullable, originOf, problems, Username } from './fields.ts'
 import {
   allowEmptyBody,
   bearer,
   jsonFirst,
   LogoutBody,
   messageOf,
-  PasswordGrant,
-  RefreshGrant,
-  refreshRefusals,
-  tokensBody,
+  serveLogin,
+  serveRefresh,
   unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
@@ -73,46 +58,8 @@ const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
     },
   )
 
-  app.post(
-    '/login',
-    {
-      config: { access: 'public', oauthErrors: true },
-      preHandler: limit.login,
-      schema: {
-        operationId: 'authSignupLogIn',
-        summary: 'Log in with a password',
-        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
-        tags: ['login'],
-        security: [],
-        consumes: jsonFirst,
-        body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
-      },
-    },
-    async (request) => {
-      const { username, password } = request.body
-      return tokensBody(await logIn(core, username, password, originOf(request)))
-    },
-  )
-
-  app.post(
-    '/refresh',
-    {
-      config: { access: 'public', oauthErrors: true },
-      preHandler: limit.refresh,
-      schema: {
-        operationId: 'authSignupRefreshTokens',
-        summary: 'Exchange a refresh token for new tokens',
-        description: 'A retry with the same token within the grace window gets the same new token again.',
-        tags: ['login'],
-        security: [],
-        consumes: jsonFirst,
-        body: RefreshGrant,
-        response: { 200: ref(Tokens), ...problems([400, ...refreshRefusals, 413, 415], 'application/json') },
-      },
-    },
-    async (request) => tokensBody(await refresh(core, request.body.refresh_token, originOf(request))),
-  )
+  serveLogin(app, '/login', 'authSignupLogIn', jsonFirst)
+  serveRefresh(app, 'authSignupRefreshTokens')
 
   app.post(
     '/logout',

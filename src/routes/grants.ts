@@ -1,7 +1,9 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import type { TokenPair } from '#src/core/sessions.ts'
-import { LoginName, named, Password, RefreshTokenText, type Tokens } from './fields.ts'
+import { refresh } from '#src/core/rotation.ts'
+import { logIn, type TokenPair } from '#src/core/sessions.ts'
+import { LoginName, named, originOf, Password, problems, ref, RefreshTokenText, Tokens } from './fields.ts'
 
 /** What FastAPI's form and Swagger UI send along. */
 const Unused = Type.Optional(Type.String({ maxLength: 1024, description: 'Taken and not used.', examples: [''] }))
@@ -13,7 +15,7 @@ export const PasswordGrant = named('PasswordGrant', {
   client_id: Unused,
   client_secret: Unused,
 })
-export const RefreshGrant = named('RequiredRefreshGrant', { refresh_token: RefreshTokenText })
+const RefreshGrant = named('RequiredRefreshGrant', { refresh_token: RefreshTokenText })
 /** The body of a logout may be left out. */
 export const LogoutBody = named('LogoutByToken', { refresh_token: Type.Optional(RefreshTokenText) })
 /** A reply that says only that it is done. */
@@ -55,6 +57,58 @@ export const logoutRefusals = [
 export const formFirst = ['application/x-www-form-urlencoded', 'application/json']
 export const jsonFirst = formFirst.toReversed()
 export const bearer = [{ OAuth2PasswordBearer: [] }]
+
+/** Why a login is refused. */
+export const loginRefusals = ['credentials_invalid', 'email_not_verified'] as const
+
+type App = Parameters<FastifyPluginAsyncTypebox>[0]
+
+/** Serves a login as the contracts have it that know no cookies. */
+export function serveLogin(app: App, path: string, operationId: string, consumes = formFirst): void {
+  app.post(
+    path,
+    {
+      config: { access: 'public', oauthErrors: true },
+      preHandler: app.limit.login,
+      schema: {
+        operationId,
+        summary: 'Log in with a password',
+        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
+        tags: ['login'],
+        security: [],
+        consumes,
+        body: PasswordGrant,
+        response: { 200: ref(Tokens), ...problems([400, ...loginRefusals, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => {
+      const { username, password } = request.body
+      return tokensBody(await logIn(app.core, username, password, originOf(request)))
+    },
+  )
+}
+
+/** Serves `/refresh` as the contracts have it that know no cookies. */
+export function serveRefresh(app: App, operationId: string): void {
+  app.post(
+    '/refresh',
+    {
+      config: { access: 'public', oauthErrors: true },
+      preHandler: app.limit.refresh,
+      schema: {
+        operationId,
+        summary: 'Exchange a refresh token for new tokens',
+        description: 'A retry with the same token within the grace window gets the same new token again.',
+        tags: ['login'],
+        security: [],
+        consumes: jsonFirst,
+        body: RefreshGrant,
+        response: { 200: ref(Tokens), ...problems([400, ...refreshRefusals, 413, 415], 'application/json') },
+      },
+    },
+    async (request) => tokensBody(await refresh(app.core, request.body.refresh_token, originOf(request))),
+  )
+}
 
 /** A token reply (RFC 6749 §5.1). */
 export function tokensBody(pair: TokenPair): Static<typeof Tokens> {

@@ -7,6 +7,7 @@ import authSignup from './auth-signup.ts'
 import { requireAccessMark } from './authenticate.ts'
 import { components } from './fields.ts'
 import kanban from './kanban.ts'
+import kanbanAccount from './kanban-account.ts'
 import kanbanAdmin from './kanban-admin.ts'
 import kanbanRecovery from './kanban-recovery.ts'
 import llmOptimizer from './llm-optimizer.ts'
@@ -28,7 +29,7 @@ interface Contract {
 }
 
 const contracts: Record<string, Contract> = {
-  kanban: { plugins: [kanban, kanbanAdmin, kanbanRecovery], prefix: '/api/v1' },
+  kanban: { plugins: [kanban, kanbanAccount, kanbanAdmin, kanbanRecovery], prefix: '/api/v1' },
   'llm-optimizer': { plugins: [llmOptimizer], prefix: '' },
   'ai-chat': { plugins: [aiChat], prefix: '' },
   'auth-signup': { plugins: [authSignup], prefix: '/auth' },

@@ -2,34 +2,17 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { register } from '#src/core/accounts.ts'
 import { logOutByEither } from '#src/core/logout.ts'
-import { refresh } from '#src/core/rotation.ts'
-import { logIn } from '#src/core/sessions.ts'
 import { authenticate, authOf, bearerTokenOf } from './authenticate.ts'
-import {
-  Email,
-  FullName,
-  named,
-  NewPassword,
-  Nullable,
-  originOf,
-  problems,
-  ref,
-  Tokens,
-  User,
-  userBody,
-} from './fields.ts'
+import { Email, FullName, named, NewPassword, Nullable, originOf, problems, ref, User, userBody } from './fields.ts'
 import {
   allowEmptyBody,
   bearer,
-  formFirst,
   jsonFirst,
   LogoutBody,
   logoutRefusals,
   messageOf,
-  PasswordGrant,
-  RefreshGrant,
-  refreshRefusals,
-  tokensBody,
+  serveLogin,
+  serveRefresh,
   unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
@@ -68,46 +51,8 @@ const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => 
     },
   )
 
-  app.post(
-    '/login',
-    {
-      config: { access: 'public', oauthErrors: true },
-      preHandler: limit.login,
-      schema: {
-        operationId: 'llmOptimizerLogIn',
-        summary: 'Log in with a password',
-        description: 'Starts a session: a short-lived access token and a single-use refresh token.',
-        tags: ['login'],
-        security: [],
-        consumes: formFirst,
-        body: PasswordGrant,
-        response: { 200: ref(Tokens), ...problems([400, 'credentials_invalid', 413, 415], 'application/json') },
-      },
-    },
-    async (request) => {
-      const { username, password } = request.body
-      return tokensBody(await logIn(core, username, password, originOf(request)))
-    },
-  )
-
-  app.post(
-    '/refresh',
-    {
-      config: { access: 'public', oauthErrors: true },
-      preHandler: limit.refresh,
-      schema: {
-        operationId: 'llmOptimizerRefreshTokens',
-        summary: 'Exchange a refresh token for new tokens',
-        description: 'A retry with the same token within the grace window gets the same new token again.',
-        tags: ['login'],
-        security: [],
-        consumes: jsonFirst,
-        body: RefreshGrant,
-        response: { 200: ref(Tokens), ...problems([400, ...refreshRefusals, 413, 415], 'application/json') },
-      },
-    },
-    async (request) => tokensBody(await refresh(core, request.body.refresh_token, originOf(request))),
-  )
+  serveLogin(app, '/login', 'llmOptimizerLogIn')
+  serveRefresh(app, 'llmOptimizerRefreshTokens')
 
   app.get(
     '/me',

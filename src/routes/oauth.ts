@@ -9,6 +9,7 @@ import { digestOf } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
 import { LoginName, named, originOf, Password, problems, ref, Tokens } from './fields.ts'
 import type { ContractOptions } from './index.ts'
+import { tokensBody } from './grants.ts'
 
 const ClientFields = {
   client_id: Type.Optional(Type.String({ maxLength: 1024, examples: ['app'] })),
@@ -89,7 +90,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
     },
     async (request) => {
       authenticateClient(request, { required: false })
-      return tokenReply(await grant(request))
+      return tokensBody(await grant(request))
     },
   )
 
@@ -256,15 +257,6 @@ function basicCredentials({ headers }: FastifyRequest): [id: string, secret: str
     return id === '' ? undefined : [decodeURIComponent(id), decodeURIComponent(rest.join(':'))]
   } catch {
     return [id, rest.join(':')]
-  }
-}
-
-function tokenReply(pair: TokenPair): Static<typeof Tokens> {
-  return {
-    access_token: pair.accessToken,
-    refresh_token: pair.refreshToken,
-    token_type: 'bearer',
-    expires_in: pair.expiresIn,
   }
 }
 
