@@ -4,7 +4,7 @@ import { type Browser, chromium, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { get, password, post } from '#test/support/actors.ts'
 import { eventually, linkIn, type MailServer, startMailServer } from '#test/support/mail.ts'
-import { onDatabase, send, startServer } from '#test/support/process.ts'
+import { onDatabase, send, type ServerProcess, startServer } from '#test/support/process.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 
 const executablePath = '/usr/bin/chromium'
@@ -40,6 +40,7 @@ describe('the pages of the links', () => {
 describe.skipIf(noBrowser !== undefined)('a person with a browser', { timeout: 120_000 }, () => {
   let browser: Browser
   let mailServer: MailServer
+  let server: ServerProcess
   let base: string
   const complaints: string[] = []
 
@@ -60,9 +61,13 @@ describe.skipIf(noBrowser !== undefined)('a person with a browser', { timeout: 1
     mailServer = await startMailServer()
     const { url } = await cloneDatabase()
     const environment = { SMTP_URL: mailServer.url, MAIL_FROM: 'auth@example.com' }
-    base = await startServer({ ...onDatabase(url), ...environment }).listening
+    server = startServer({ ...onDatabase(url), ...environment })
+    base = await server.listening
   })
-  afterAll(() => browser.close())
+  afterAll(async () => {
+    server.child.kill('SIGKILL')
+    await browser.close()
+  })
 
   const signUp = async () => {
     const email = `${randomUUID()}@example.com`

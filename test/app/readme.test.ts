@@ -2,11 +2,11 @@ import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { runInNewContext } from 'node:vm'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Environment, secretNames } from '#src/config.ts'
 import { catalogue } from '#src/problem.ts'
 import { metric, password, signedUp } from '#test/support/actors.ts'
-import { type Service, startService } from '#test/support/service.ts'
+import { startService } from '#test/support/service.ts'
 
 const run = promisify(execFile)
 const document = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
@@ -20,18 +20,13 @@ const rows = (name: string) =>
     .filter((line) => /^\| `\w+` \|/.test(line))
     .map((line) => line.slice(2, -2).split(' | '))
 
-let service: Service
-let base: string
 /** What the service answered, such as `GET /api/v1/me 200`. */
 const answered: string[] = []
-
-beforeAll(async () => {
-  service = await startService()
-  service.app.server.on('request', ({ method, url }, reply) =>
-    reply.on('finish', () => answered.push(`${method} ${url} ${reply.statusCode}`)),
-  )
-  base = await service.app.listen({ host: '127.0.0.1', port: 0 })
-})
+const service = await startService()
+service.app.server.on('request', ({ method, url }, reply) =>
+  reply.on('finish', () => answered.push(`${method} ${url} ${reply.statusCode}`)),
+)
+const base = await service.app.listen({ host: '127.0.0.1', port: 0 })
 
 describe('README', () => {
   test('has a tour that works as it is pasted', async () => {

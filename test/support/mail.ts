@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import PostalMime, { type Email } from 'postal-mime'
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server'
-import { afterAll } from 'vitest'
+import { cleanUp } from './clean-up.ts'
 import { get } from './actors.ts'
 
 /** A mail as `GET /dev/mails` shows it. */
@@ -78,7 +78,7 @@ export async function startMailServer(options: SMTPServerOptions = {}, port = 0)
   server.listen(port, '127.0.0.1')
   await once(server.server, 'listening')
   const stop = () => new Promise<void>((resolve) => server.close(() => resolve()))
-  afterAll(stop)
+  cleanUp(stop)
   const address = server.server.address() as { port: number }
   return { url: `smtp://127.0.0.1:${address.port}`, deliveries, stop }
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll } from 'vitest'
+import { cleanUp } from './clean-up.ts'
 import { secretKey } from './service.ts'
 
 /** The real server in a process of its own. */
@@ -33,7 +33,7 @@ export function startServer(environment: Record<string, string>, cwd = process.c
     return { code: (code ?? signal) as number | string | null, output }
   })
   listening.promise.catch(() => {})
-  afterAll(async () => {
+  cleanUp(async () => {
     child.kill('SIGKILL')
     await exited
   })
@@ -45,12 +45,12 @@ export function onDatabase(url: string): Record<string, string> {
   return { DATABASE_URL: url, SECRET_KEY: secretKey, SWEEP: 'off' }
 }
 
-/** A new folder, removed when the test file ends. */
+/** A new folder, removed when the test or its file ends. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'latchkey-test-'))
   // As root, Postgres runs as another user, who has to get through.
   await chmod(folder, 0o755)
-  afterAll(() => rm(folder, { recursive: true, force: true }))
+  cleanUp(() => rm(folder, { recursive: true, force: true }))
   return folder
 }
 

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type postgres from 'postgres'
-import { afterAll, inject } from 'vitest'
+import { inject } from 'vitest'
 import { type AppConfig, buildApp } from '#src/app.ts'
 import { readConfig } from '#src/config.ts'
 import { connectAlone } from '#src/db/client.ts'
+import { cleanUp } from './clean-up.ts'
 import { databaseUrl } from './global-setup.ts'
 
 export const secretKey = 'a-key-for-tests-0123456789-abcdefghijklmnop'
@@ -15,16 +16,16 @@ export interface TestDatabase {
   readonly sql: postgres.Sql
 }
 
-/** A clone of the template database, dropped when the test file ends. */
+/** A clone of the template database, dropped when the test or its file ends. */
 export async function cloneDatabase({ empty = false } = {}): Promise<TestDatabase> {
   const name = `latchkey_${randomUUID().replaceAll('-', '')}`
   const admin = connectAlone(inject('serverUrl'))
   await admin.unsafe(empty ? `create database ${name}` : `create database ${name} template ${inject('template')}`)
   const url = databaseUrl(inject('serverUrl'), name)
   const sql = connectAlone(url)
-  afterAll(async () => {
+  cleanUp(async () => {
     await sql.end()
-    await admin.unsafe(`drop database ${name} with (force)`)
+    await admin.unsafe(`drop database if exists ${name} with (force)`)
     await admin.end()
   })
   return { url, sql }
@@ -47,13 +48,13 @@ export interface Service extends TestDatabase {
   readonly app: FastifyInstance
 }
 
-/** The service as production builds it, on a database of its own (or the given one); closed when the test file ends. */
+/** The service as production builds it, on a database of its own (or the given one); closed when the test or its file ends. */
 export async function startService(
   environment: Record<string, string> = {},
   database?: TestDatabase,
 ): Promise<Service> {
   const { url, sql } = database ?? (await cloneDatabase())
   const app = await buildApp(testConfig(url, environment))
-  afterAll(() => app.close())
+  cleanUp(() => app.close())
   return { app, url, sql }
 }
