@@ -1,5 +1,5 @@
 import type { Origin } from '#src/db/audit-events.ts'
-import { violates } from '#src/db/client.ts'
+import { violates } from '#src/db/faults.ts'
 import { changePassword } from '#src/db/sessions.ts'
 import { type Account, createUser, type Credentials, deleteUser, updateProfile, userById } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import { type Origin, recordEvent } from '#src/db/audit-events.ts'
-import { violates } from '#src/db/client.ts'
+import { violates } from '#src/db/faults.ts'
 import {
   confirmEmail,
   requestEmailChange,

@@ -1,7 +1,8 @@
 import { getTableColumns, is, Placeholder, type SQL, sql } from 'drizzle-orm'
 import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
 import postgres from 'postgres'
-import { Problem } from '#src/problem.ts'
+import { Deadline } from './deadline.ts'
+import { asProblem, DatabaseError, mayRunAgain } from './faults.ts'
 
 /** Limits in milliseconds; together they keep every answer under 3 s (see docs/architecture.md). */
 const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
@@ -146,19 +147,6 @@ export function connectAlone(url: string): postgres.Sql {
   return postgres(...addressed(url, { max: 1, onnotice: () => {}, connect_timeout: 10, fetch_types: false }))
 }
 
-/** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
-export function violates(error: unknown, index: string): boolean {
-  return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index
-}
-
-class DatabaseError extends Error {
-  readonly code: string
-  constructor(code: string) {
-    super(code)
-    this.code = code
-  }
-}
-
 /** Arrays of words, numbers and UUIDs; declared here, they need no round trip to ask for their types. */
 const plainArray: postgres.PostgresType<ReadonlyArray<string | number>> = {
   to: 1009,
@@ -190,79 +178,4 @@ function addressed(text: string, options: Options): [string, Options] {
   const host = url.searchParams.get('host')
   url.searchParams.delete('host')
   return [url.href, host === null ? options : { ...options, host }]
-}
-
-/** Rejects what is not settled in time. One timer looks after all, to within 50 ms: one each costs more than a query. */
-class Deadline {
-  readonly #ms: number
-  readonly #pending = new Set<{ readonly end: number; readonly expire: () => void }>()
-  #timer: NodeJS.Timeout | undefined
-
-  constructor(ms: number) {
-    this.#ms = ms
-  }
-
-  within<T>(promise: PromiseLike<T>, onLate: () => void, onSettled?: () => void): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const entry = {
-        end: performance.now() + this.#ms,
-        expire: () => {
-          onLate()
-          reject(new DatabaseError('DEADLINE_PASSED'))
-        },
-      }
-      this.#pending.add(entry)
-      this.#timer ??= setInterval(() => this.#look(), 50).unref()
-      const settled = () => {
-        this.#pending.delete(entry)
-        onSettled?.()
-      }
-      promise.then(
-        (value) => {
-          settled()
-          resolve(value)
-        },
-        (error: Error) => {
-          settled()
-          reject(error)
-        },
-      )
-    })
-  }
-
-  #look(): void {
-    const now = performance.now()
-    for (const entry of this.#pending) {
-      // In the order of their ends.
-      if (entry.end > now) return
-      this.#pending.delete(entry)
-      entry.expire()
-    }
-    clearInterval(this.#timer)
-    this.#timer = undefined
-  }
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
-}
-
-/** Rolled back by the server, so safe to send again: serialization, deadlock, changed plan, lost prepared statement. */
-const rolledBack = new Set(['40001', '40P01', '0A000', '26000'])
-const lost = /^(CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE)$/
-
-function mayRunAgain(error: unknown, repeatable: boolean): boolean {
-  const code = codeOf(error)
-  return rolledBack.has(code) || (repeatable && lost.test(code))
-}
-
-/** SQLSTATE classes of connections, log-ins, roll-backs, resources, locks and operators; and whatever the network says. */
-const away = /^(08|28|3D|40|53|57|58|XX|25006|55|[A-Z]{4,})/
-
-function asProblem(error: unknown): unknown {
-  const code = codeOf(error)
-  // Only the code is kept: messages and parameters of the driver hold addresses and hashes.
-  return away.test(code)
-    ? new Problem('unavailable', { cause: `database: ${code}`, headers: { 'retry-after': '2' } })
-    : error
 }
