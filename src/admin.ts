@@ -53,8 +53,8 @@ try {
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined
   if (!command) throw new UsageError(usage)
   // The migration needs a database and nothing else.
-  const unused = { SECRET_KEY: randomBytes(32).toString('hex'), PUBLIC_URL: 'http://localhost' }
-  const variables = name === 'migrate' ? { ...unused, ...process.env } : process.env
+  const unused = { SECRET_KEY: randomBytes(32).toString('hex'), SECRET_KEY_FILE: '', PUBLIC_URL: 'http://localhost' }
+  const variables = name === 'migrate' ? { ...process.env, ...unused } : process.env
   settled = await settle(
     { ...readConfig(variables), logLevel: 'silent', sweep: false, mailWorker: false },
     { share: true },

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
+import { type Mount, readContracts } from '#src/contracts.ts'
 import { publishedSecrets } from '#src/published-secrets.ts'
 
 const oneOf = <const T extends string>(values: readonly T[], byDefault: T) =>
@@ -81,7 +82,7 @@ export interface Config {
   readonly host: string
   readonly port: number
   readonly publicUrl: string | undefined
-  readonly contracts: string
+  readonly contracts: readonly Mount[]
   readonly dataDir: string
   /** `undefined`: the embedded Postgres in `dataDir`. */
   readonly databaseUrl: string | undefined
@@ -160,6 +161,7 @@ export function readConfig(variables: Variables): Config {
     faults.push('MAIL_FROM: is required with SMTP_URL; it is the address that mail comes from')
   if (production && settings.SMTP_URL === undefined) warnings.push('SMTP_URL: is not set; mail is kept, but not sent')
   if (settings.RATE_LIMITS === 'off') warnings.push('RATE_LIMITS: are off; passwords can be guessed without a limit')
+  const contracts = readContracts(settings.CONTRACTS, faults)
   if (faults.length > 0) throw new ConfigError(faults)
 
   return Object.freeze<Config>({
@@ -167,7 +169,7 @@ export function readConfig(variables: Variables): Config {
     host: settings.HOST,
     port: settings.PORT,
     publicUrl: settings.PUBLIC_URL,
-    contracts: settings.CONTRACTS,
+    contracts,
     dataDir: settings.DATA_DIR,
     databaseUrl,
     databasePoolSize: settings.DATABASE_POOL_SIZE,

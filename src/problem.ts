@@ -1,3 +1,5 @@
+import { STATUS_CODES } from 'node:http'
+
 /** The error catalogue: code → [HTTP status, OAuth error (RFC 6749 §5.2, RFC 6750 §3.1) or null, public detail]. */
 export const catalogue = {
   invalid_request: [400, 'invalid_request', 'The request is not valid.'],
@@ -90,4 +92,17 @@ export function invalidField(pointer: string, detail: string, code: ProblemCode 
     detail: `${pointer.slice(1).replaceAll('/', '.') || 'body'}: ${detail}`,
     errors: [{ pointer, detail }],
   })
+}
+
+/** The body of a problem, as docs/errors.md describes it. */
+export function bodyOf({ code, status, error, detail, errors }: Problem) {
+  return {
+    type: 'about:blank',
+    title: STATUS_CODES[status] ?? 'Error',
+    status,
+    detail,
+    ...(error === null ? {} : { error, error_description: detail }),
+    code,
+    ...(errors === undefined ? {} : { errors }),
+  }
 }

@@ -1,7 +1,6 @@
-import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { escapePointer, type FieldError, Problem, type ProblemCode } from '#src/problem.ts'
+import { bodyOf, escapePointer, type FieldError, Problem, type ProblemCode } from '#src/problem.ts'
 
 /** Answers every error, 404 and 405 with the one body (RFC 9457, RFC 6749 §5.2, FastAPI's `detail`). */
 export default fp(
@@ -49,19 +48,6 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
     .type(request.routeOptions.config.oauthErrors ? 'application/json' : 'application/problem+json')
     .serializer(JSON.stringify)
     .send(bodyOf(problem))
-}
-
-/** The body of a problem, as docs/errors.md describes it. */
-export function bodyOf({ code, status, error, detail, errors }: Problem) {
-  return {
-    type: 'about:blank',
-    title: STATUS_CODES[status] ?? 'Error',
-    status,
-    detail,
-    ...(error === null ? {} : { error, error_description: detail }),
-    code,
-    ...(errors === undefined ? {} : { errors }),
-  }
 }
 
 /** RFC 6750 §3: no error code when no token was sent; the words of the catalogue hold no quotes. */

@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net'
-import { Problem } from '#src/problem.ts'
-import { bodyOf } from './errors.ts'
+import { bodyOf, Problem } from '#src/problem.ts'
 
 /** Answers what is not HTTP, too large in its head or too slow, where no route is there to do it. */
 export function refuseConnection(error: Error & { code?: string }, socket: Socket): void {

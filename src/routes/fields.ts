@@ -2,8 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
 import type { Origin } from '#src/db/audit-events.ts'
 import type { Account } from '#src/db/users.ts'
-import { bodyOf } from '#src/plugins/errors.ts'
-import { catalogue, Problem, type ProblemCode } from '#src/problem.ts'
+import { bodyOf, catalogue, Problem, type ProblemCode } from '#src/problem.ts'
 
 const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 const label = '[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?'

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '#src/config.ts'
+import type { Mount } from '#src/contracts.ts'
 import aiChat from './ai-chat.ts'
 import authRegister from './auth-register.ts'
 import authSignup from './auth-signup.ts'
@@ -28,7 +29,7 @@ interface Contract {
   readonly prefix: string
 }
 
-const contracts: Record<string, Contract> = {
+const contracts: Record<Mount['name'], Contract> = {
   kanban: { plugins: [kanban, kanbanAccount, kanbanAdmin, kanbanRecovery], prefix: '/api/v1' },
   'llm-optimizer': { plugins: [llmOptimizer], prefix: '' },
   'ai-chat': { plugins: [aiChat], prefix: '' },
@@ -37,40 +38,18 @@ const contracts: Record<string, Contract> = {
   oauth: { plugins: [oauth], prefix: '' },
 }
 
-/** A contract at its place. */
-interface Mount extends Contract {
-  readonly name: string
-}
-
-const entryShape = /^([a-z-]+)(?::((?:\/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+))?$/
-
-/** Reads a list such as `kanban,ai-chat:/chat`; throws one `ConfigError` that names every fault. */
-function mountsOf(list: string): Mount[] {
-  const faults: string[] = []
-  const mounts = new Map<string, Mount>()
-  for (const entry of list.split(',').map((text) => text.trim())) {
-    const [, name = '', mountedAt = ''] = entryShape.exec(entry) ?? []
-    const contract = Object.hasOwn(contracts, name) ? contracts[name] : undefined
-    if (name === '') faults.push('CONTRACTS: must be a list of contracts, each with a prefix or without: name:/prefix')
-    else if (!contract) faults.push(`CONTRACTS: must be a list of ${Object.keys(contracts).join(', ')}`)
-    else if (mounts.has(name)) faults.push(`CONTRACTS: ${name} is listed twice`)
-    else mounts.set(name, { ...contract, name, prefix: `${mountedAt}${contract.prefix}` })
-  }
-  if (faults.length > 0) throw new ConfigError([...new Set(faults)])
-  return [...mounts.values()]
-}
-
 /** Mounts the contracts that are listed. */
-export default fp<ContractOptions & { contracts: string }>(
-  async (app, { contracts: list, ...options }) => {
+export default fp<ContractOptions & { contracts: readonly Mount[] }>(
+  async (app, { contracts: mounts, ...options }) => {
     app.decorateRequest('auth', null)
     for (const component of components) app.addSchema(component)
     const owners = new Map<string, string>()
-    for (const { name, plugins, prefix } of mountsOf(list))
+    for (const { name, at } of mounts)
       await app.register(async (scope) => {
+        const { plugins, prefix } = contracts[name]
         requireAccessMark(scope)
         requireFreePaths(scope, name, owners)
-        for (const plugin of plugins) await scope.register(plugin, { ...options, prefix })
+        for (const plugin of plugins) await scope.register(plugin, { ...options, prefix: `${at}${prefix}` })
       })
   },
   { name: 'routes', dependencies: ['core', 'rate-limit', 'headers', 'bodies'] },

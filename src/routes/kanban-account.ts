@@ -111,7 +111,10 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =>
         description: 'Needs the password; cannot be undone.',
         ...account,
         body: PasswordConfirmation,
-        response: { 204: NoContent, ...problems([400, 'password_incorrect', ...unauthenticated, 413, 415]) },
+        response: {
+          204: NoContent,
+          ...problems([400, 'password_incorrect', ...unauthenticated, 'last_admin', 413, 415]),
+        },
       },
     },
     async (request, reply) => {
