@@ -28,6 +28,8 @@ export interface PasswordCost {
 export interface PasswordMeasures {
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
+  /** A stored hash cannot be used: its row is damaged, or its parameters are out of bounds. */
+  readonly hashUnusable?: () => void
 }
 
 export interface Passwords {
@@ -68,6 +70,7 @@ export async function makePasswords(cost: PasswordCost, measures: PasswordMeasur
     hash: (password) => gated(() => argon2Hash(password, options)),
     matches: async (stored, password) => {
       const usable = stored !== null && isBounded(stored)
+      if (stored !== null && !usable) measures.hashUnusable?.()
       const matched = await gated(() => verify(usable ? stored : decoy, password))
       return usable && matched
     },

@@ -47,16 +47,22 @@ async function exchange(
   origin: Origin,
 ): Promise<{ outcome: 'rotated' | 'replayed'; pair: TokenPair }> {
   const presented = parse(text)
-  const successor = await rotate(core, presented)
-  if (successor) return { outcome: 'rotated', pair: pairOf(core, successor.grant, successor.token) }
+  const { grant, token } = await rotate(core, presented)
+  if (grant) return { outcome: 'rotated', pair: pairOf(core, grant, token) }
 
   const state = await stateOf(core, presented)
-  await requireFresh(core, presented, state, origin)
+  // The salt is this request's own, so its successor is there only if the statement ran, lost its answer and ran again.
+  const isOwn =
+    state.headGeneration === token.generation &&
+    state.successorDigest !== null &&
+    timingSafeEqual(digestOf(token.secret), state.successorDigest)
+  await requireFresh(core, presented, state, origin, isOwn)
+  if (isOwn) return { outcome: 'rotated', pair: pairOf(core, state, token) }
   return { outcome: 'replayed', pair: pairOf(core, state, replay(core, presented, state)) }
 }
 
 /** First use: one statement, one round trip. */
-async function rotate(core: Core, presented: RefreshToken): Promise<{ grant: Grant; token: RefreshToken } | undefined> {
+async function rotate(core: Core, presented: RefreshToken): Promise<{ grant: Grant | undefined; token: RefreshToken }> {
   const [key] = core.successorKeys
   if (!key) throw new Error('there is no key for refresh tokens')
   const salt = randomBytes(16)
@@ -69,7 +75,7 @@ async function rotate(core: Core, presented: RefreshToken): Promise<{ grant: Gra
     successorDigest: digestOf(token.secret),
     refreshSeconds: core.lifetimes.refreshTokenSeconds,
   })
-  return grant && { grant, token }
+  return { grant, token }
 }
 
 /** The second look; a wrong secret is an unknown token, so that a guess cannot revoke anything. */
@@ -85,11 +91,17 @@ async function stateOf(core: Core, presented: RefreshToken): Promise<TokenState>
 }
 
 /** One guard per case, in the order of the specification; what passes is unspent or spent within the window. */
-async function requireFresh(core: Core, presented: RefreshToken, state: TokenState, origin: Origin): Promise<void> {
+async function requireFresh(
+  core: Core,
+  presented: RefreshToken,
+  state: TokenState,
+  origin: Origin,
+  isOwn = false,
+): Promise<void> {
   if (state.sessionRevoked) throw new Problem('refresh_token_revoked')
   if (!state.userIsActive) throw new Problem('refresh_token_user_disabled')
   if (state.sessionExpired || state.tokenExpired) throw new Problem('refresh_token_expired')
-  if (state.headGeneration === presented.generation || state.withinGrace) return
+  if (state.headGeneration === presented.generation || state.withinGrace || isOwn) return
   // RFC 9700 §4.14.2: a spent token that comes back tells of a theft, and the whole session ends.
   const ended = await core.db.row(revokeReusedSession, { ...origin, sessionId: presented.sessionId })
   if (ended) core.counters.sessionsRevoked('reuse', 1)

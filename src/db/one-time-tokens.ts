@@ -13,6 +13,7 @@ export const requestReset = statement<Origin & LinkInput & { email: string; queu
   with owner as (
     select id, email from ${users}
     where lower(email collate "C") = lower(${input('email')}::text collate "C") and is_active and ${input('queue')}::boolean
+    for key share
   ), link as (
     ${linked({ purpose: 'password_reset', hours: 1, userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
   ), mail as (
@@ -89,6 +90,7 @@ export const requestEmailChange = statement<Origin & LinkInput & { userId: numbe
       select from ${users} o
       where lower(o.email collate "C") = lower(${input('email')}::text collate "C") and o.id <> u.id
     )
+    for key share of u
   ), link as (
     ${linked({ purpose: 'email_change', hours: 24, userId: sql`owner.id`, email: sql`${input('email')}::text`, from: sql`owner` })}
   ), mail as (
@@ -101,6 +103,7 @@ export const resendVerification = statement<Origin & LinkInput & { userId: numbe
   with owner as (
     select u.id, u.email from ${users} u
     where u.id = ${input('userId')}::integer and u.is_active and u.email is not null and u.email_verified_at is null
+    for key share
   ), link as (
     ${linked({ purpose: 'email_verify', hours: 24, userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
     where ${oneTimeTokens}.created_at < now() - interval '1 minute' returning user_id

@@ -99,13 +99,17 @@ export const sessionsOfUser = statement<{ userId: number }, SessionSummary>(
  * Ends every session of the user but `keepSessionId`: raises the epoch (which ends also a session that this statement
  * cannot see yet) and carries the one that is kept over to the new epoch.
  */
-export const endedBut = (owner: SQL): SQL => sql`
+export const endedBut = (owner: SQL): SQL => {
+  // One of an older epoch has ended already, and stays so.
+  const kept = sql`s.id = ${input('keepSessionId')}::uuid and s.epoch = owner.session_epoch - 1`
+  return sql`
   update ${sessions} s set
-    epoch = case when s.id = ${input('keepSessionId')}::uuid then owner.session_epoch else s.epoch end,
-    revoked_at = case when s.id = ${input('keepSessionId')}::uuid then null else clock_timestamp() end,
-    revoke_reason = case when s.id = ${input('keepSessionId')}::uuid then null else ${input('reason')}::text end
+    epoch = case when ${kept} then owner.session_epoch else s.epoch end,
+    revoked_at = case when ${kept} then null else clock_timestamp() end,
+    revoke_reason = case when ${kept} then null else ${input('reason')}::text end
   from ${owner} owner where s.user_id = owner.id and s.revoked_at is null
   returning s.id`
+}
 
 interface Ended {
   readonly ended: number

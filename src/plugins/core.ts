@@ -32,7 +32,10 @@ const sweepEveryMs = 10 * 60_000
 export default fp<CoreOptions>(
   async (app, options) => {
     const { secretKey, secretKeyPrevious, refreshTokenSeconds, sessionSeconds, refreshGraceSeconds } = options
-    const passwords = await makePasswords(options.argon2, app.counters)
+    const passwords = await makePasswords(options.argon2, {
+      ...app.counters,
+      hashUnusable: () => app.log.warn('a stored password hash cannot be used'),
+    })
     const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
     app.decorate(
       'core',

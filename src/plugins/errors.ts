@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { bodyOf, escapePointer, type FieldError, Problem, type ProblemCode } from '#src/problem.ts'
+import { securityHeaders } from './headers.ts'
 
 /** Answers every error, 404 and 405 with the one body (RFC 9457, RFC 6749 §5.2, FastAPI's `detail`). */
 export default fp(
@@ -32,7 +33,7 @@ export default fp(
 
 /** Answers a path that cannot be read, which the router refuses before there is a route or a hook. */
 export function refusePath(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  sendProblem(problemOf(error), request, reply)
+  sendProblem(problemOf(error), request, reply.headers(securityHeaders).header('x-request-id', request.id))
 }
 
 /** Sends a problem; its cause goes to the log only. */

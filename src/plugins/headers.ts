@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
 
 /** Of the OWASP REST security headers those that browsers of today know; constant, so they cost nothing to make. */
-const constant = {
+export const securityHeaders = {
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none';frame-ancestors 'none'",
   'cross-origin-opener-policy': 'same-origin',
@@ -18,8 +18,8 @@ const constant = {
 export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
   async (app, { corsOrigins, hsts }) => {
     const headers = hsts
-      ? { ...constant, 'strict-transport-security': 'max-age=31536000; includeSubDomains' }
-      : constant
+      ? { ...securityHeaders, 'strict-transport-security': 'max-age=31536000; includeSubDomains' }
+      : securityHeaders
     app.addHook('onRequest', (request, reply, done) => {
       reply.headers(headers).header('x-request-id', request.id)
       done()

@@ -245,7 +245,7 @@ function cursorOf(list: 'u' | 'e', id: number | string): string {
 
 function idOf(list: 'u' | 'e', cursor: string): number {
   const id = Number(/^[ue]:(\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1'))?.[1])
-  const isOurs = cursor === cursorOf(list, id) && (list === 'e' || id <= largestId)
+  const isOurs = Number.isSafeInteger(id) && cursor === cursorOf(list, id) && (list === 'e' || id <= largestId)
   if (!isOurs) throw invalidField('/cursor', 'is not a cursor of this list')
   return id
 }

@@ -173,6 +173,7 @@ describe('the problem', () => {
     ] as const) {
       const reply = await app.inject({ method: url.includes('sessions') ? 'DELETE' : 'GET', url })
       expect([url, reply.statusCode, reply.json<{ code: string }>().code]).toEqual([url, catalogue[code][0], code])
+      expect(reply.headers['x-content-type-options']).toBe('nosniff')
     }
   })
 

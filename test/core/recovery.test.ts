@@ -61,6 +61,23 @@ describe('the database', () => {
 })
 
 describe('a forgotten password', () => {
+  test('of an account that is being deleted is answered like any other', async () => {
+    const actors = await Promise.all(Array.from({ length: 15 }, () => signedUp(app)))
+    const replies = await Promise.all(
+      actors.flatMap(({ email, send }) => [send('DELETE', '/me', { password }), forgot(email), forgot(email)]),
+    )
+    expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([204, 202]))
+    // Each deletion lets more requests meet it.
+    for (const { email, userId } of await Promise.all(Array.from({ length: 30 }, () => signedUp(app)))) {
+      const [, ...asked] = await Promise.all([
+        sql`delete from users where id = ${userId}`,
+        forgot(email),
+        forgot(email),
+      ])
+      expect(statusesOf(asked)).toEqual([202, 202])
+    }
+  })
+
   test('is answered alike for a known and an unknown address, in multiples of 150 ms', async () => {
     const { email } = await signedUp(app)
     const answers = []

@@ -142,6 +142,13 @@ describe('the list of sessions', () => {
 })
 
 describe('a session whose epoch has passed', () => {
+  test('is not brought back by a logout of the others that it had asked for before', async () => {
+    const { me, userId, tokens } = await signedUp(app)
+    await sql`update users set session_epoch = session_epoch + 1 where id = ${userId}`
+    await logOut(app.core, { userId, sessionId: sidOf(tokens.access_token) }, 'others', origin)
+    expect((await me()).statusCode).toBe(401)
+  })
+
   test('is ended, though no row says so: all sessions can be ended by one number', async () => {
     const { me, refresh, userId, logIn: again } = await signedUp(app)
     await sql`update users set session_epoch = session_epoch + 1 where id = ${userId}`

@@ -58,6 +58,17 @@ describe('a database that takes connections and says nothing', () => {
 })
 
 describe('connections that are cut', () => {
+  test('after the commit are no theft: the service knows its own successor, also without a window', async () => {
+    const { app } = await startService({ DATABASE_POOL_SIZE: '1', REFRESH_GRACE_SECONDS: '0' }, through)
+    const { me, refresh } = await signedUp(app)
+    // The statement is prepared by the first.
+    const { refresh_token: token } = (await refresh()).json<{ refresh_token: string }>()
+    proxy.loseAnswer()
+    const reply = await refresh(token)
+    expect([reply.statusCode, (await me()).statusCode]).toEqual([200, 200])
+    expect((await refresh(reply.json<{ refresh_token: string }>().refresh_token)).statusCode).toBe(200)
+  })
+
   test('are not noticed by who reads or refreshes', async () => {
     const { me, refresh } = await signedUp(one.app)
     for (const act of [me, refresh]) {
@@ -151,7 +162,7 @@ async function proxyTo({ url }: TestDatabase) {
   const folder = target.searchParams.get('host')
   const place =
     folder === null ? { host: target.hostname, port: Number(target.port || 5432) } : { path: `${folder}/.s.PGSQL.5432` }
-  const state = { roundTrips: 0, muted: false, closed: false, sockets: new Set<Socket>() }
+  const state = { roundTrips: 0, muted: false, closed: false, losing: false, sockets: new Set<Socket>() }
 
   const server = createServer((client) => {
     if (state.closed) return client.destroy()
@@ -161,7 +172,11 @@ async function proxyTo({ url }: TestDatabase) {
       state.roundTrips += syncs(chunk)
       if (!state.muted) upstream.write(chunk)
     })
-    upstream.on('data', (chunk: Buffer) => client.write(chunk))
+    upstream.on('data', (chunk: Buffer) => {
+      if (!state.losing) return client.write(chunk)
+      state.losing = false
+      client.destroy()
+    })
     for (const [socket, other] of [
       [client, upstream],
       [upstream, client],
@@ -190,6 +205,8 @@ async function proxyTo({ url }: TestDatabase) {
     url: target.href,
     cut,
     mute: (muted: boolean) => (state.muted = muted),
+    /** Cuts the connection instead of passing on what the database says next. */
+    loseAnswer: () => (state.losing = true),
     refuse: (closed: boolean) => {
       state.closed = closed
       if (closed) cut()
