@@ -1,5 +1,5 @@
 /** The contracts that there are; `routes/index.ts` has their plugins. */
-export const contractNames = ['kanban', 'llm-optimizer', 'ai-chat', 'auth-signup', 'auth-register', 'oauth'] as const
+const contractNames = ['kanban', 'llm-optimizer', 'ai-chat', 'auth-signup', 'auth-register', 'oauth'] as const
 
 /** A contract and where it is mounted: nothing, or a path such as `/chat`. */
 export interface Mount {

@@ -165,13 +165,20 @@ function lock(dataDir: string, wanted: string): () => void {
 /** Makes the cluster beside its place and renames it, so that a crash leaves nothing half-made. */
 async function initialise(place: Place): Promise<void> {
   const { dataDir, native, owner } = place
-  const leftovers = readdirSync(dirname(dataDir)).filter((name) => name.startsWith(`${basename(dataDir)}.new-`))
-  for (const name of leftovers) remove(join(dirname(dataDir), name))
+  const removeHalves = () => {
+    const isHalf = (name: string) => name.startsWith(`${basename(dataDir)}.new-`)
+    for (const name of readdirSync(dirname(dataDir)).filter(isHalf)) remove(join(dirname(dataDir), name))
+  }
+  removeHalves()
   const half = ownFolder(`${dataDir}.new-`, owner)
   const args = ['--pgdata', half, ...initdbOptions, ...localeOptions, '--no-instructions']
   const { child, exited } = supervise([join(native, 'bin', 'initdb'), ...args], place, half)
   const said = await exited
-  if (child.exitCode === 0) return renameSync(half, dataDir)
+  if (child.exitCode === 0) {
+    renameSync(half, dataDir)
+    // Once more: an attempt that was killed may have gone on writing for a moment.
+    return removeHalves()
+  }
   remove(half)
   throw new EmbeddedPostgresError(`The embedded Postgres could not be made; set DATABASE_URL. It said: ${said}`)
 }
