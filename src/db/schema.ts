@@ -30,6 +30,10 @@ export const users = pgTable(
     isActive: boolean('is_active').notNull().default(true),
     /** Raised whenever all sessions end: also one that is being opened at that moment is then of the past. */
     sessionEpoch: integer('session_epoch').notNull().default(0),
+    /** When the epoch was raised; null again once the sweep has marked the sessions that ended with it. */
+    sessionsEndedAt: moment('sessions_ended_at'),
+    /** Deleted: without names and sessions; the sweep removes what is left, then the row. */
+    deletedAt: moment('deleted_at'),
     emailVerifiedAt: moment('email_verified_at'),
     createdAt: moment('created_at').notNull().defaultNow(),
     updatedAt: moment('updated_at').notNull().defaultNow(),
@@ -41,7 +45,16 @@ export const users = pgTable(
     index('users_active_admins_idx')
       .on(t.id)
       .where(sql`'admin' = any(${t.roles}) and ${t.isActive}`),
-    check('users_have_a_login_name', sql`${t.email} is not null or ${t.username} is not null`),
+    index('users_sessions_ended_at_idx')
+      .on(t.sessionsEndedAt)
+      .where(sql`${t.sessionsEndedAt} is not null`),
+    index('users_deleted_at_idx')
+      .on(t.deletedAt)
+      .where(sql`${t.deletedAt} is not null`),
+    check(
+      'users_have_a_login_name',
+      sql`${t.email} is not null or ${t.username} is not null or ${t.deletedAt} is not null`,
+    ),
   ],
 )
 
@@ -58,6 +71,10 @@ export const sessions = pgTable(
     epoch: integer('epoch').notNull(),
     generation: integer('generation').notNull().default(0),
     successorSalt: bytea('successor_salt'),
+    /** The generation of the head at which a late retry was last granted. */
+    lateGeneration: integer('late_generation'),
+    /** In how many generations in a row, up to `lateGeneration`, a late retry was granted. */
+    lateCount: integer('late_count').notNull().default(0),
     refreshedAt: moment('refreshed_at'),
     revokedAt: moment('revoked_at'),
     revokeReason: text('revoke_reason'),
@@ -66,6 +83,10 @@ export const sessions = pgTable(
   },
   (t) => [
     index('sessions_user_id_idx').on(t.userId),
+    // Of the present epoch and in the order of their ids, which begin with the time.
+    index('sessions_live_idx')
+      .on(t.userId, t.epoch, t.id)
+      .where(sql`${t.revokedAt} is null`),
     index('sessions_expires_at_idx').on(t.expiresAt),
     index('sessions_revoked_at_idx')
       .on(t.revokedAt)
@@ -136,6 +157,8 @@ export const outbox = pgTable(
     data: jsonb('data').$type<Record<string, string>>().notNull(),
     createdAt: moment('created_at').notNull().defaultNow(),
     attempts: integer('attempts').notNull().default(0),
+    /** Counts the claims: whoever holds an older number has lost the mail to somebody else. */
+    claim: integer('claim').notNull().default(0),
     /** When the next attempt may begin: also the end of the lease of the one that is under way. */
     dueAt: moment('due_at').notNull().defaultNow(),
     sentAt: moment('sent_at'),
@@ -149,6 +172,19 @@ export const outbox = pgTable(
     index('outbox_user_id_idx').on(t.userId),
     index('outbox_created_at_idx').on(t.createdAt),
   ],
+)
+
+/** How many mails went to an address within the hour that began with the first; by digest, so that it outlives the user. */
+export const mailQuotas = pgTable(
+  'mail_quotas',
+  {
+    /** SHA-256 of the address in lower case. */
+    recipient: bytea('recipient').notNull(),
+    kind: text('kind').$type<'link' | 'notice'>().notNull(),
+    begunAt: moment('begun_at').notNull().defaultNow(),
+    count: integer('count').notNull().default(1),
+  },
+  (t) => [primaryKey({ columns: [t.recipient, t.kind] }), index('mail_quotas_begun_at_idx').on(t.begunAt)],
 )
 
 /** Keys of ES256, EdDSA and RS256; the private part is encrypted under a key derived from `SECRET_KEY`. */
