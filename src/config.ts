@@ -46,6 +46,8 @@ export const Environment = Type.Object({
   REFRESH_TOKEN_EXPIRE_DAYS: whole(1, 365, 7),
   SESSION_EXPIRE_DAYS: whole(1, 365, 30),
   REFRESH_GRACE_SECONDS: whole(0, 60, 10),
+  REFRESH_LATE_RETRIES: whole(0, 10, 1),
+  SESSIONS_PER_USER: whole(1, 10_000, 100),
   ARGON2_MEMORY_KIB: whole(19_456, 1_048_576, 19_456),
   ARGON2_TIME_COST: whole(2, 20, 2),
   RATE_LIMITS: switchedOn,
@@ -110,6 +112,8 @@ export interface Config {
   readonly refreshTokenSeconds: number
   readonly sessionSeconds: number
   readonly refreshGraceSeconds: number
+  readonly refreshLateRetries: number
+  readonly sessionsPerUser: number
   readonly argon2: { readonly memoryCost: number; readonly timeCost: number }
   readonly rateLimits: boolean
   readonly redisUrl: string | undefined
@@ -191,6 +195,8 @@ export function readConfig(variables: Variables): Config {
     refreshTokenSeconds: settings.REFRESH_TOKEN_EXPIRE_DAYS * 86_400,
     sessionSeconds: settings.SESSION_EXPIRE_DAYS * 86_400,
     refreshGraceSeconds: settings.REFRESH_GRACE_SECONDS,
+    refreshLateRetries: settings.REFRESH_LATE_RETRIES,
+    sessionsPerUser: settings.SESSIONS_PER_USER,
     argon2: { memoryCost: settings.ARGON2_MEMORY_KIB, timeCost: settings.ARGON2_TIME_COST },
     rateLimits: settings.RATE_LIMITS === 'on',
     redisUrl: settings.REDIS_URL,

@@ -32,6 +32,10 @@ interface Lifetimes {
   readonly refreshTokenSeconds: number
   readonly sessionSeconds: number
   readonly refreshGraceSeconds: number
+  /** In how many generations in a row a late retry is granted. */
+  readonly refreshLateRetries: number
+  /** Live sessions of one user; the login beyond ends the oldest. */
+  readonly sessionsPerUser: number
 }
 
 export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
@@ -39,6 +43,7 @@ type MailOutcome = 'sent' | 'retried' | 'abandoned'
 export type RefreshOutcome =
   | 'rotated'
   | 'replayed'
+  | 'late'
   | 'superseded'
   | 'reused'
   | 'invalid'
@@ -54,8 +59,10 @@ export interface Counters {
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
   readonly mail: (outcome: MailOutcome) => void
-  readonly swept: (
-    table: 'refresh_tokens' | 'sessions' | 'audit_events' | 'outbox' | 'one_time_tokens',
-    count: number,
-  ) => void
+  readonly swept: (table: SweptTable, count: number) => void
+  readonly sweepFinished: () => void
+  readonly users: (count: number) => void
+  readonly liveSessions: (count: number) => void
 }
+
+export type SweptTable = 'refresh_tokens' | 'sessions' | 'users' | 'audit_events' | 'outbox' | 'one_time_tokens'

@@ -1,11 +1,9 @@
-import type { Origin } from '#src/db/audit-events.ts'
-import { refreshTokenState } from '#src/db/refresh-tokens.ts'
 import { type Account, userById } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from './core.ts'
-import { logOutByRefreshToken } from './rotation.ts'
+import { logOutByRefreshToken, type Sender, standingOf, stateOf } from './rotation.ts'
 import { authenticate, endOneSession } from './sessions.ts'
-import { type AccessClaims, digestOf, parseRefreshToken } from './tokens.ts'
+import { type AccessClaims, parseRefreshToken } from './tokens.ts'
 
 /** What is known of a token that stands (RFC 7662 §2.2), or that it does not. */
 export type TokenStatus =
@@ -31,11 +29,11 @@ export async function introspect(core: Core, token: string): Promise<TokenStatus
 }
 
 /** Ends the session of a token (RFC 7009 §2.1); one that is not known or has ended already is fine. */
-export async function revoke(core: Core, token: string, origin: Origin): Promise<void> {
+export async function revoke(core: Core, token: string, sender: Sender): Promise<void> {
   try {
-    if (token.startsWith('lkr_')) return await logOutByRefreshToken(core, token, 'local', origin)
+    if (token.startsWith('lkr_')) return await logOutByRefreshToken(core, token, 'local', sender)
     const { account, sessionId } = await authenticate(core, token)
-    await endOneSession(core, { userId: account.id, sessionId, reason: 'logout' }, origin)
+    await endOneSession(core, { userId: account.id, sessionId, reason: 'logout' }, sender)
   } catch (error) {
     if (!(error instanceof Problem && error.status === 401)) throw error
   }
@@ -47,19 +45,14 @@ async function accessTokenStatus(core: Core, token: string): Promise<TokenStatus
   return { active: true, account, tokenType: 'Bearer', sessionId, expiresAt, claims }
 }
 
+/** Active is what `/refresh` would take now: unspent, or a retry that would get its successor again. */
 async function refreshTokenStatus(core: Core, text: string): Promise<TokenStatus> {
   const token = parseRefreshToken(text)
   if (!token) return { active: false }
-  const { sessionId, generation } = token
-  const state = await core.db.row(refreshTokenState, {
-    sessionId,
-    generation,
-    digest: digestOf(token.secret),
-    graceSeconds: core.lifetimes.refreshGraceSeconds,
-  })
-  if (!state || state.sessionRevoked || state.sessionExpired || state.tokenExpired || !state.userIsActive)
-    return { active: false }
-  if (state.headGeneration !== generation) return { active: false }
+  const { sessionId } = token
+  const state = await stateOf(core, token)
+  const standing = standingOf(core, token, state)
+  if (standing === 'superseded' || standing === 'reused') return { active: false }
   const account = await core.db.row(userById, { id: state.userId })
   if (!account) return { active: false }
   const expiresAt = Math.floor(state.tokenExpiresAt.getTime() / 1000)

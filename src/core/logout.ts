@@ -1,7 +1,6 @@
-import type { Origin } from '#src/db/audit-events.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from './core.ts'
-import { logOutByRefreshToken } from './rotation.ts'
+import { logOutByRefreshToken, type Sender } from './rotation.ts'
 import { logOutByAccessToken, type LogoutScope } from './sessions.ts'
 
 export interface HeldTokens {
@@ -9,18 +8,25 @@ export interface HeldTokens {
   readonly refreshToken: string | undefined
 }
 
-/** Ends sessions by the access token or, when that does not do, by the refresh token; throws a 401 `Problem`. */
+/**
+ * Ends the sessions of each token that is presented, for they may be of two sessions; throws a 401 `Problem` when none of
+ * them could be used.
+ */
 export async function logOutByEither(
   core: Core,
   { accessToken, refreshToken }: HeldTokens,
   scope: LogoutScope,
-  origin: Origin,
+  sender: Sender,
 ): Promise<void> {
-  try {
-    if (accessToken === undefined) throw new Problem('token_missing')
-    await logOutByAccessToken(core, accessToken, scope, origin)
-  } catch (error) {
-    if (refreshToken === undefined || !(error instanceof Problem) || error.status !== 401) throw error
-    await logOutByRefreshToken(core, refreshToken, scope, origin)
-  }
+  const attempts = [
+    accessToken === undefined ? undefined : () => logOutByAccessToken(core, accessToken, scope, sender),
+    refreshToken === undefined ? undefined : () => logOutByRefreshToken(core, refreshToken, scope, sender),
+  ].filter((attempt) => attempt !== undefined)
+  const refusals: Problem[] = []
+  for (const attempt of attempts)
+    await attempt().catch((error: unknown) => {
+      if (!(error instanceof Problem) || error.status !== 401) throw error
+      refusals.push(error)
+    })
+  if (refusals.length === attempts.length) throw refusals.at(-1) ?? new Problem('token_missing')
 }

@@ -20,6 +20,9 @@ import { type AccessClaims, type AccessToken, digestOf, firstRefreshToken, forma
 
 export interface TokenPair extends AccessToken {
   readonly refreshToken: string
+  /** Of the refresh token; with both, replies can be put in order. */
+  readonly sessionId: string
+  readonly generation: number
 }
 
 /** An access token that was accepted, with the user as the database knows them now. */
@@ -61,11 +64,15 @@ async function attemptLogin(core: Core, name: string, password: string, origin: 
     digest: digestOf(refreshToken.secret),
     sessionSeconds: core.lifetimes.sessionSeconds,
     refreshSeconds: core.lifetimes.refreshTokenSeconds,
+    sessionsPerUser: core.lifetimes.sessionsPerUser,
   })
   if (!opened) return undefined
+  core.counters.sessionsRevoked('limit', opened.ended)
   return {
     ...core.accessTokens.sign({ userId: user.id, roles: user.roles, sessionId, ...opened }),
     refreshToken: formatRefreshToken(refreshToken),
+    sessionId,
+    generation: refreshToken.generation,
   }
 }
 
@@ -142,7 +149,9 @@ export async function endOneSession(
 }
 
 async function withCurrentHash(core: Core, id: number, passwordHash: string, password: string): Promise<string> {
-  if (!core.passwords.isOutdated(passwordHash)) return passwordHash
+  // bcrypt looked at 72 bytes only: what was typed after them may be a slip, and must not become the password.
+  const isCut = passwordHash.startsWith('$2') && Buffer.byteLength(password) > 72
+  if (isCut || !core.passwords.isOutdated(passwordHash)) return passwordHash
   const newHash = await core.passwords.hash(password)
   const upgraded = await core.db.row(upgradePasswordHash, { id, passwordHash, newHash })
   return upgraded ? newHash : passwordHash

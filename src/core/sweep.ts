@@ -1,44 +1,99 @@
 import { sweepAuditEvents } from '#src/db/audit-events.ts'
+import type { Statement } from '#src/db/client.ts'
+import {
+  sweepDeletedUsers,
+  sweepEventsOfDeleted,
+  sweepMailsOfDeleted,
+  sweepSessionsOfDeleted,
+  sweepTokensOfDeleted,
+} from '#src/db/deleted-users.ts'
 import { sweepOneTimeTokens, sweepOutbox } from '#src/db/outbox.ts'
 import { sweepRefreshTokens } from '#src/db/refresh-tokens.ts'
-import { sweepSessions } from '#src/db/sessions.ts'
-import type { Core } from './core.ts'
+import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from '#src/db/sessions.ts'
+import { userCount } from '#src/db/users.ts'
+import type { Core, SweptTable } from './core.ts'
 
 const batchSize = 1000
 
-export interface Retention {
+export interface SweepOptions {
+  /** Retention of tokens, sessions and mails. */
   readonly days: number
   readonly auditDays: number
+  /** Hears of a part that failed; the others go on. */
+  readonly onFault?: (error: unknown) => void
+  /** Stops between two batches. */
+  readonly signal?: AbortSignal
 }
 
-/** Deletes what is older than the retention (days), in batches; safe on many instances at once. */
-export async function sweep(core: Pick<Core, 'db' | 'counters'>, { days, auditDays }: Retention): Promise<void> {
-  // Tokens first, so that a session that goes takes no more than its last token with it.
-  let after = '-infinity'
-  for (;;) {
-    const batch = await core.db.row(sweepRefreshTokens, { days, after })
-    core.counters.swept('refresh_tokens', batch?.deleted ?? 0)
-    if (!batch?.last || batch.seen < batchSize) break
+type Swept = Pick<Core, 'db' | 'counters'>
+type Step = () => Promise<void>
+
+/** Deletes what is older than the retention (days), in batches; safe on many instances at once. Each table for itself. */
+export async function sweep(core: Swept, options: SweepOptions): Promise<void> {
+  const { onFault = () => {}, signal } = options
+  let isWhole = true
+  for (const step of steps(core, options)) {
+    if (signal?.aborted) return
+    await step().catch((error: unknown) => {
+      isWhole = false
+      onFault(error)
+    })
+  }
+  if (isWhole && !signal?.aborted) core.counters.sweepFinished()
+}
+
+function steps(core: Swept, options: SweepOptions): Step[] {
+  const { days, auditDays } = options
+  const table = <Input extends Record<string, unknown>>(
+    name: SweptTable,
+    statement: Statement<Input, { deleted: number }>,
+    input: Input,
+  ): Step =>
+    untilEmpty(options, async () => {
+      const { deleted = 0 } = (await core.db.row(statement, input)) ?? {}
+      core.counters.swept(name, deleted)
+      return deleted
+    })
+  return [
+    // Marked first: their retention begins now.
+    untilEmpty(options, async () => (await core.db.row(markEndedSessions, {}))?.marked ?? 0),
+    async () => void (await core.db.rows(clearEndedUsers, {})),
+    // Tokens before sessions, so that a session that goes takes no more than its last token with it.
+    table('refresh_tokens', sweepTokensOfDeleted, {}),
+    table('sessions', sweepSessionsOfDeleted, {}),
+    table('audit_events', sweepEventsOfDeleted, {}),
+    table('outbox', sweepMailsOfDeleted, {}),
+    table('users', sweepDeletedUsers, {}),
+    () => sweepTokens(core, options),
+    table('sessions', sweepSessions, { days }),
+    table('outbox', sweepOutbox, { days }),
+    table('one_time_tokens', sweepOneTimeTokens, {}),
+    table('audit_events', sweepAuditEvents, { days: auditDays }),
+    () => count(core),
+  ]
+}
+
+/** Goes once through all tokens past the retention, in the order of their issue: some of them stay. */
+async function sweepTokens({ db, counters }: Swept, { days, signal }: SweepOptions): Promise<void> {
+  for (let after = '-infinity'; !signal?.aborted;) {
+    const batch = await db.row(sweepRefreshTokens, { days, after })
+    counters.swept('refresh_tokens', batch?.deleted ?? 0)
+    counters.swept('sessions', batch?.idleSessions ?? 0)
+    if (!batch?.last || batch.seen < batchSize) return
     after = batch.last
   }
-  await untilEmpty(core, 'sessions', async () => (await core.db.row(sweepSessions, { days }))?.deleted ?? 0)
-  await untilEmpty(core, 'outbox', async () => (await core.db.row(sweepOutbox, { days }))?.deleted ?? 0)
-  await untilEmpty(core, 'one_time_tokens', async () => (await core.db.row(sweepOneTimeTokens, {}))?.deleted ?? 0)
-  await untilEmpty(
-    core,
-    'audit_events',
-    async () => (await core.db.row(sweepAuditEvents, { days: auditDays }))?.deleted ?? 0,
-  )
 }
 
-async function untilEmpty(
-  core: Pick<Core, 'counters'>,
-  table: 'sessions' | 'outbox' | 'one_time_tokens' | 'audit_events',
-  batch: () => Promise<number>,
-) {
-  let deleted: number
-  do {
-    deleted = await batch()
-    core.counters.swept(table, deleted)
-  } while (deleted === batchSize)
+/** The gauges of what there is: counted here, so that no scrape has to. */
+async function count({ db, counters }: Swept): Promise<void> {
+  counters.users((await db.row(userCount, {}))?.count ?? 0)
+  counters.liveSessions((await db.row(liveSessionCount, {}))?.count ?? 0)
+}
+
+function untilEmpty({ signal }: SweepOptions, batch: () => Promise<number>): Step {
+  return async () => {
+    let handled: number
+    do handled = await batch()
+    while (handled === batchSize && !signal?.aborted)
+  }
 }

@@ -36,7 +36,7 @@ export const usersWhere = statement<UserFilter, FoundUser>(
     order by id offset ${sql.raw(String(searchWindow - 1))} limit 1
   ) edge on true left join lateral (
     select * from ${users} u
-    where u.id > ${input('after')}::integer and (edge.id is null or u.id <= edge.id)
+    where u.id > ${input('after')}::integer and (edge.id is null or u.id <= edge.id) and u.deleted_at is null
       and (${input('isActive')}::boolean is null or u.is_active = ${input('isActive')}::boolean)
       and (${input('role')}::text is null or ${input('role')}::text = any(u.roles))
       and (${input('pattern')}::text is null or lower(u.email) like ${input('pattern')}::text
@@ -49,19 +49,21 @@ export const usersWhere = statement<UserFilter, FoundUser>(
 
 /** A user by id. */
 export const accountById = statement<{ id: number }, Account>(
-  sql`select ${accountColumns('u')} from ${users} u where u.id = ${input('id')}::integer`,
+  sql`select ${accountColumns('u')} from ${users} u where u.id = ${input('id')}::integer and u.deleted_at is null`,
   true,
 )
 
 export type EventRow = Omit<AuditEvent, 'id'> & { id: string }
 
-/** Events of one user, newest first, with ids below `before`. */
+/** Events of one user, newest first, with ids below `before`; of a deleted one only that they were deleted. */
 export const eventsOfUser = statement<{ id: number; before: string; limit: number }, EventRow>(
   sql`
   select e.id::text as id, e.created_at as "createdAt", e.type, e.user_id as "userId", e.actor_id as "actorId",
     e.session_id as "sessionId", e.ip, e.user_agent as "userAgent", e.request_id as "requestId", e.detail
   from ${auditEvents} e
-  where e.user_id = ${input('id')}::integer and e.id < ${input('before')}::bigint
+  where e.user_id = ${input('id')}::integer and e.id < ${input('before')}::bigint and (
+    e.type = 'user.deleted' or not exists (select from ${users} u where u.id = e.user_id and u.deleted_at is not null)
+  )
   order by e.id desc limit ${input('limit')}::integer`,
   true,
 )
@@ -118,6 +120,7 @@ export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
     update ${users} u set full_name = d.full_name, username = d.username, email = d.email, roles = d.roles,
       is_active = d.is_active, updated_at = now(),
       session_epoch = case when d.is_disabled then d.session_epoch + 1 else d.session_epoch end,
+      sessions_ended_at = case when d.is_disabled then clock_timestamp() else u.sessions_ended_at end,
       email_verified_at = case when d.is_moved then null else u.email_verified_at end
     from difference d
     where u.id = d.id and not d.is_last_admin and cardinality(d.fields) > 0
@@ -126,14 +129,12 @@ export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
     delete from ${oneTimeTokens} o using changed where o.user_id = changed.id and changed.is_moved
   ), notice as (
     ${queued({ template: 'email-changed', userId: sql`changed.id`, recipient: sql`changed.old_email`, from: sql`changed where changed.is_moved and changed.old_email is not null` })}
-  ), ended as (
-    ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}
-  ), audited as (
+  ), ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
     ${recorded({ type: sql`'user.updated'`, userId: sql`changed.id`, actorId: sql`${input('actorId')}::integer`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
   ), now_is as (
     select ${accountColumns('c')} from changed c
     union all
     select ${accountColumns('t')} from target t where not exists (select from changed)
   )
-  select now_is.*, target.is_last_admin as "isLastAdmin", (select count(*)::integer from ended) as ended
+  select now_is.*, target.is_last_admin as "isLastAdmin", (select count from ended) as ended
   from now_is join target on target.id = now_is.id`)

@@ -94,7 +94,7 @@ const exportPage = statement<{ after: number }, { id: number; line: string }>(sq
     'created_at', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     'password_hash', password_hash
   )::text as line
-  from ${users} where id > ${sql.placeholder('after')}::integer order by id limit ${sql.raw(String(pageSize))}`)
+  from ${users} where id > ${sql.placeholder('after')}::integer and deleted_at is null order by id limit ${sql.raw(String(pageSize))}`)
 
 /** Every user as JSON lines, page by page; who is registered meanwhile may be missing. */
 export async function* exportLines(url: string): AsyncGenerator<string, void, undefined> {

@@ -4,7 +4,7 @@ import { statement } from './client.ts'
 import { linkData, linked, type LinkInput } from './links.ts'
 import { queued } from './outbox.ts'
 import { oneTimeTokens, type User, users } from './schema.ts'
-import { endedBut } from './sessions.ts'
+import { endedBut, epochRaised } from './sessions.ts'
 
 const input = sql.placeholder
 
@@ -45,17 +45,17 @@ export const resetPasswordByLink = statement<
       and u.id = t.user_id and u.is_active and lower(u.email collate "C") = lower(t.email collate "C")
     returning t.user_id
   ), owner as (
-    update ${users} u set password_hash = ${input('newHash')}, session_epoch = u.session_epoch + 1,
+    update ${users} u set password_hash = ${input('newHash')}, ${epochRaised},
       email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()
     from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> 'password_reset'
-  ), ended as (${endedBut(sql`owner`)}), notice as (
+  ), ${endedBut(sql`owner`)}, notice as (
     ${queued({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}
   ), audited as (
     ${recorded({ type: sql`'password.reset'`, userId: sql`owner.id`, from: sql`owner` })}
   )
-  select owner.id as "userId", (select count(*) from ended)::integer as ended from owner`)
+  select owner.id as "userId", (select count from ended) as ended from owner`)
 
 /**
  * Spends a link that confirms an address; that of a change also sets the address, and tells the old one. Fails on the

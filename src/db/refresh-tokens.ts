@@ -59,6 +59,9 @@ export interface TokenState extends Grant {
   readonly successorDigest: Buffer | null
   /** The successor was issued at most the grace window ago. */
   readonly withinGrace: boolean
+  /** The generation of the head at which a late retry was last granted, and in how many generations in a row. */
+  readonly lateGeneration: number | null
+  readonly lateCount: number
 }
 
 /** The second look at a token that was not rotated; no row if there is no such token. */
@@ -71,6 +74,7 @@ export const refreshTokenState = statement<
     s.expires_at as "sessionExpiresAt", s.expires_at <= clock_timestamp() as "sessionExpired",
     s.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",
     s.generation as "headGeneration", s.successor_salt as "successorSalt",
+    s.late_generation as "lateGeneration", s.late_count as "lateCount",
     t.expires_at <= clock_timestamp() as "tokenExpired", t.expires_at as "tokenExpiresAt", successor.digest as "successorDigest",
     coalesce(successor.issued_at > clock_timestamp() - make_interval(secs => ${input('graceSeconds')}::integer), false)
       as "withinGrace"
@@ -80,6 +84,34 @@ export const refreshTokenState = statement<
   left join ${refreshTokens} successor on successor.session_id = t.session_id and successor.generation = t.generation + 1
   where t.session_id = ${input('sessionId')}::uuid and t.generation = ${input('generation')}::integer
     and t.digest = ${input('digest')}`,
+  true,
+)
+
+/**
+ * Notes that the parent of the head is answered late, if the head is still its successor and fewer than `lateRetries`
+ * generations in a row had a late retry; no row otherwise, nor where it is noted for this head already.
+ */
+export const grantLateRetry = statement<
+  Origin & { sessionId: string; generation: number; lateRetries: number },
+  { id: string }
+>(
+  sql`
+  with granted as (
+    update ${sessions} s
+    set late_generation = s.generation,
+      late_count = case when s.late_generation = ${input('generation')}::integer then s.late_count + 1 else 1 end
+    from ${users} u
+    where s.id = ${input('sessionId')}::uuid and s.generation = ${input('generation')}::integer + 1
+      and s.late_generation is distinct from s.generation
+      and (s.late_generation is distinct from ${input('generation')}::integer
+        or s.late_count < ${input('lateRetries')}::integer)
+      and s.revoked_at is null and s.expires_at > clock_timestamp()
+      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch
+    returning s.id, s.user_id
+  ), audited as (
+    ${recorded({ type: sql`'refresh_token.late_retry'`, userId: sql`granted.user_id`, actorId: sql`null::integer`, sessionId: sql`granted.id`, from: sql`granted` })}
+  )
+  select id from granted`,
   true,
 )
 
@@ -96,19 +128,34 @@ export const revokeReusedSession = statement<Origin & { sessionId: string }, { i
   true,
 )
 
-/** Looks at up to 1,000 tokens issued after `after` and longer ago than the retention (days); deletes the spent ones. */
+/**
+ * Looks at up to 1,000 tokens issued after `after` and longer ago than the retention (days), and locks only what it
+ * deletes: spent ones (the parent of a head not before it has expired: it may be retried late), and sessions whose head
+ * expired longer ago than the retention.
+ */
 export const sweepRefreshTokens = statement<
   { days: number; after: string },
-  { deleted: number; seen: number; last: string | null }
+  { deleted: number; idleSessions: number; seen: number; last: string | null }
 >(sql`
-  with batch as (
-    select session_id, generation, issued_at from ${refreshTokens}
-    where issued_at < now() - make_interval(days => ${input('days')}::integer) and issued_at > ${input('after')}::text::timestamptz
-    order by issued_at limit 1000 for update skip locked
+  with aged as (
+    select t.session_id, t.generation, t.issued_at,
+      t.generation < s.generation - 1 or t.generation < s.generation and t.expires_at < now() as is_spent,
+      t.generation = s.generation and t.expires_at < now() - make_interval(days => ${input('days')}::integer) as is_idle
+    from ${refreshTokens} t join ${sessions} s on s.id = t.session_id
+    where t.issued_at < now() - make_interval(days => ${input('days')}::integer)
+      and t.issued_at > ${input('after')}::text::timestamptz
+    order by t.issued_at limit 1000
+  ), spent as (
+    select t.session_id, t.generation from aged a join ${refreshTokens} t using (session_id, generation)
+    where a.is_spent for update of t skip locked
   ), gone as (
-    delete from ${refreshTokens} t using batch, ${sessions} s
-    where t.session_id = batch.session_id and t.generation = batch.generation
-      and s.id = t.session_id and t.generation < s.generation
-    returning 1
+    delete from ${refreshTokens} t using spent
+    where t.session_id = spent.session_id and t.generation = spent.generation returning 1
+  ), idle as (
+    select s.id from aged a join ${sessions} s on s.id = a.session_id and s.generation = a.generation
+    where a.is_idle for update of s skip locked
+  ), gone_sessions as (
+    delete from ${sessions} s using idle where s.id = idle.id returning 1
   )
-  select (select count(*)::integer from gone) as deleted, count(*)::integer as seen, max(issued_at)::text as last from batch`)
+  select (select count(*)::integer from gone) as deleted, (select count(*)::integer from gone_sessions) as "idleSessions",
+    count(*)::integer as seen, max(issued_at)::text as last from aged`)

@@ -83,9 +83,8 @@ export const sessions = pgTable(
   },
   (t) => [
     index('sessions_user_id_idx').on(t.userId),
-    // Of the present epoch and in the order of their ids, which begin with the time.
     index('sessions_live_idx')
-      .on(t.userId, t.epoch, t.id)
+      .on(t.userId, t.epoch, t.createdAt)
       .where(sql`${t.revokedAt} is null`),
     index('sessions_expires_at_idx').on(t.expiresAt),
     index('sessions_revoked_at_idx')

@@ -13,16 +13,19 @@ export type RevokeReason =
   | 'password_change'
   | 'password_reset'
   | 'session_ended'
+  | 'limit'
   | 'disabled'
   | 'admin'
 
 export interface OpenedSession {
   readonly sessionExpiresAt: Date
+  /** Sessions that were one too many. */
+  readonly ended: number
 }
 
 /**
- * Opens a session with the token of generation 0, if the user is active and still has the hash that was verified.
- * `for share` waits for a password change that is under way.
+ * Opens a session with the token of generation 0, if the user is active and still has the hash that was verified, and
+ * ends the oldest of those that are then one too many. `for share` waits for a password change that is under way.
  */
 export const openSession = statement<
   Origin & {
@@ -32,6 +35,7 @@ export const openSession = statement<
     digest: Buffer
     sessionSeconds: number
     refreshSeconds: number
+    sessionsPerUser: number
   },
   OpenedSession
 >(sql`
@@ -47,10 +51,19 @@ export const openSession = statement<
     insert into ${refreshTokens} (session_id, generation, digest, issued_at, expires_at)
     select id, 0, ${input('digest')}::bytea, now(), least(now() + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)
     from opened
+  ), excess as (
+    select s.id from ${sessions} s
+    where s.user_id = (select id from owner) and s.epoch = (select session_epoch from owner) and s.revoked_at is null
+    order by s.created_at desc offset ${input('sessionsPerUser')}::integer - 1 limit 1000
+  ), ended as (
+    update ${sessions} s set revoked_at = clock_timestamp(), revoke_reason = 'limit'
+    from excess where s.id = excess.id and s.revoked_at is null returning s.id, s.user_id
   ), audited as (
     ${recorded({ type: sql`'login.succeeded'`, userId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
+  ), audited_ends as (
+    ${recorded({ type: sql`'session.ended'`, userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
   )
-  select expires_at as "sessionExpiresAt" from opened`)
+  select expires_at as "sessionExpiresAt", (select count(*)::integer from ended) as ended from opened`)
 
 export type SessionState = Account & {
   readonly sessionRevoked: boolean
@@ -96,25 +109,32 @@ export const sessionsOfUser = statement<{ userId: number }, SessionSummary>(
 )
 
 /**
- * Ends every session of the user but `keepSessionId`: raises the epoch (which ends also a session that this statement
- * cannot see yet) and carries the one that is kept over to the new epoch.
+ * What an UPDATE of a user sets to end every session: the epoch. A session of an older one has ended, whether its row says
+ * so yet or not, also one that this statement cannot see; the sweep marks the rows.
  */
-export const endedBut = (owner: SQL): SQL => {
-  // One of an older epoch has ended already, and stays so.
-  const kept = sql`s.id = ${input('keepSessionId')}::uuid and s.epoch = owner.session_epoch - 1`
-  return sql`
-  update ${sessions} s set
-    epoch = case when ${kept} then owner.session_epoch else s.epoch end,
-    revoked_at = case when ${kept} then null else clock_timestamp() end,
-    revoke_reason = case when ${kept} then null else ${input('reason')}::text end
-  from ${owner} owner where s.user_id = owner.id and s.revoked_at is null
-  returning s.id`
-}
+export const epochRaised = sql`session_epoch = session_epoch + 1, sessions_ended_at = clock_timestamp()`
+
+/**
+ * CTEs behind an `owner` whose epoch was raised: carries the session `keepSessionId` over to the new epoch, and counts up
+ * to 1,000 of those that ended.
+ */
+export const endedBut = (owner: SQL): SQL => sql`
+  kept as (
+    update ${sessions} s
+    set epoch = case when s.epoch = owner.session_epoch - 1 then owner.session_epoch else s.epoch end
+    from ${owner} owner
+    where s.id = ${input('keepSessionId')}::uuid and s.user_id = owner.id and s.revoked_at is null
+  ), ended as (
+    select count(*)::integer as count from (
+      select from ${owner} owner join ${sessions} s on s.user_id = owner.id and s.epoch = owner.session_epoch - 1
+      where s.revoked_at is null and s.id is distinct from ${input('keepSessionId')}::uuid limit 1000
+    ) live
+  )`
 
 interface Ended {
+  /** Sessions that the epoch ended, counted up to 1,000. */
   readonly ended: number
 }
-const endedCount = sql`select (count(*) filter (where ended.id is distinct from ${input('keepSessionId')}::uuid))::integer as ended`
 
 type EndAll = Origin & { userId: number; actorId: number | null; keepSessionId: string | null; reason: RevokeReason }
 
@@ -122,11 +142,11 @@ type EndAll = Origin & { userId: number; actorId: number | null; keepSessionId: 
 export const endSessions = statement<EndAll, Ended>(
   sql`
   with owner as (
-    update ${users} set session_epoch = session_epoch + 1 where id = ${input('userId')} returning id, session_epoch
-  ), ended as (${endedBut(sql`owner`)}), audited as (
+    update ${users} set ${epochRaised} where id = ${input('userId')} and deleted_at is null returning id, session_epoch
+  ), ${endedBut(sql`owner`)}, audited as (
     ${recorded({ type: sql`'sessions.ended'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`owner` })}
   )
-  ${endedCount} from ended`,
+  select count as ended from ended`,
   true,
 )
 
@@ -136,16 +156,16 @@ export const changePassword = statement<
   Ended & { changed: boolean }
 >(sql`
   with owner as (
-    update ${users} set password_hash = ${input('newHash')}, session_epoch = session_epoch + 1, updated_at = now()
+    update ${users} set password_hash = ${input('newHash')}, ${epochRaised}, updated_at = now()
     where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, email, session_epoch
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
   ), notice as (
     ${queued({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner where owner.email is not null` })}
-  ), ended as (${endedBut(sql`owner`)}), audited as (
+  ), ${endedBut(sql`owner`)}, audited as (
     ${recorded({ type: sql`'password.changed'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
   )
-  ${endedCount}, exists (select from owner) as changed from ended`)
+  select count as ended, exists (select from owner) as changed from ended`)
 
 /** Ends one session of the user; no row if there is none that stands. */
 export const endSession = statement<
@@ -155,11 +175,47 @@ export const endSession = statement<
   with ended as (
     update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = ${input('reason')}
     where id = ${input('sessionId')} and user_id = ${input('userId')} and revoked_at is null
+      and epoch = (select session_epoch from ${users} where id = ${input('userId')})
     returning id, user_id
   ), audited as (
     ${recorded({ type: sql`'session.ended'`, userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`ended` })}
   )
   select id from ended`)
+
+/** Marks up to 1,000 sessions that ended with the epoch of their user. */
+export const markEndedSessions = statement<Record<string, never>, { marked: number }>(sql`
+  with batch as (
+    select s.id, u.sessions_ended_at
+    from ${users} u cross join lateral (
+      select s.id from ${sessions} s
+      where s.user_id = u.id and s.epoch < u.session_epoch and s.revoked_at is null
+      limit 1000 for update skip locked
+    ) s
+    where u.sessions_ended_at is not null limit 1000
+  ), marked as (
+    update ${sessions} s set revoked_at = batch.sessions_ended_at, revoke_reason = 'epoch'
+    from batch where s.id = batch.id returning 1
+  )
+  select count(*)::integer as marked from marked`)
+
+/** Notes for up to 1,000 users that no session is left to mark. */
+export const clearEndedUsers = statement<Record<string, never>, never>(sql`
+  with batch as (
+    select u.id from ${users} u
+    where u.sessions_ended_at is not null and not exists (
+      select from ${sessions} s where s.user_id = u.id and s.epoch < u.session_epoch and s.revoked_at is null
+    )
+    limit 1000 for no key update skip locked
+  )
+  update ${users} u set sessions_ended_at = null from batch where u.id = batch.id`)
+
+/** How many sessions stand. */
+export const liveSessionCount = statement<Record<string, never>, { count: number }>(
+  sql`
+  select count(*)::integer as count from ${sessions} s join ${users} u on u.id = s.user_id and u.session_epoch = s.epoch
+  where s.revoked_at is null and s.expires_at > now()`,
+  true,
+)
 
 /** Deletes up to 1,000 sessions that ended longer ago than the retention (days). */
 export const sweepSessions = statement<{ days: number }, { deleted: number }>(sql`

@@ -3,7 +3,7 @@ import { type Origin, recorded } from './audit-events.ts'
 import { columns, statement } from './client.ts'
 import { linkData, linked, type LinkInput } from './links.ts'
 import { queued } from './outbox.ts'
-import { auditEvents, type User, users } from './schema.ts'
+import { oneTimeTokens, outbox, type User, users } from './schema.ts'
 
 const input = sql.placeholder
 
@@ -56,7 +56,7 @@ export const userByUsername = statement<{ name: string }, Credentials>(
 
 /** Finds a user with the stored hash, for a check of the current password. */
 export const userById = statement<{ id: number }, Credentials>(
-  sql`select ${credentialColumns} from ${users} u where u.id = ${input('id')}`,
+  sql`select ${credentialColumns} from ${users} u where u.id = ${input('id')} and u.deleted_at is null`,
   true,
 )
 
@@ -75,7 +75,7 @@ export const updateProfile = statement<
       full_name = case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end,
       username = case when ${input('setUsername')}::boolean then ${input('username')}::text else username end,
       updated_at = now()
-    where id = ${input('id')} returning *
+    where id = ${input('id')} and deleted_at is null returning *
   ), audited as (
     ${recorded({ type: sql`'user.updated'`, userId: sql`changed.id`, from: sql`changed` })}
   )
@@ -89,7 +89,7 @@ export const updateProfile = statement<
 export const lockedTarget = (endangered: SQL): SQL => sql`
   locked as (
     select * from ${users}
-    where id = ${input('id')}::integer or (${endangered} and 'admin' = any(roles) and is_active)
+    where id = ${input('id')}::integer and deleted_at is null or (${endangered} and 'admin' = any(roles) and is_active)
     order by id for update
   ), target as (
     select l.*, ${endangered} and 'admin' = any(l.roles) and l.is_active
@@ -97,16 +97,30 @@ export const lockedTarget = (endangered: SQL): SQL => sql`
     from locked l where l.id = ${input('id')}::integer
   )`
 
-/** Deletes a user with every session, token and event of theirs, unless they are the last active administrator. */
+/**
+ * Deletes a user unless they are the last active administrator: frees the names, ends every session, takes links and
+ * waiting mail away. The sweep removes what is left of them, and then the row.
+ */
 export const deleteUser = statement<
   Origin & { id: number; actorId: number | null },
   { isLastAdmin: boolean; deleted: boolean }
 >(sql`
   with ${lockedTarget(sql`true`)}, gone as (
-    delete from ${users} u using target where u.id = target.id and not target.is_last_admin returning u.id
-  ), forgotten as (
-    delete from ${auditEvents} using gone where ${auditEvents}.user_id = gone.id
+    update ${users} u set email = null, username = null, full_name = null, password_hash = null, email_verified_at = null,
+      roles = '{}', is_active = false, session_epoch = u.session_epoch + 1, sessions_ended_at = null,
+      deleted_at = clock_timestamp(), updated_at = now()
+    from target where u.id = target.id and not target.is_last_admin returning u.id
+  ), links as (
+    delete from ${oneTimeTokens} t using gone where t.user_id = gone.id
+  ), mails as (
+    delete from ${outbox} m using gone where m.user_id = gone.id and m.sent_at is null and m.dead_at is null
   ), audited as (
     ${recorded({ type: sql`'user.deleted'`, userId: sql`gone.id`, actorId: sql`${input('actorId')}::integer`, from: sql`gone` })}
   )
   select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`)
+
+/** How many users there are. */
+export const userCount = statement<Record<string, never>, { count: number }>(
+  sql`select count(*)::integer as count from ${users} where deleted_at is null`,
+  true,
+)

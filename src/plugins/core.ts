@@ -1,4 +1,5 @@
 import prom from '@platformatic/prom-client'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
 import type { Core } from '#src/core/core.ts'
@@ -19,6 +20,8 @@ type CoreOptions = Pick<
   | 'refreshTokenSeconds'
   | 'sessionSeconds'
   | 'refreshGraceSeconds'
+  | 'refreshLateRetries'
+  | 'sessionsPerUser'
   | 'secretKeyPrevious'
   | 'requireVerifiedEmail'
   | 'sweep'
@@ -26,12 +29,13 @@ type CoreOptions = Pick<
   | 'auditRetentionDays'
 > & { readonly secretKey: string }
 
+const firstSweepMs = 60_000
 const sweepEveryMs = 10 * 60_000
 
 /** Puts the domain together as `app.core`, and sweeps what has outlived its retention. */
 export default fp<CoreOptions>(
   async (app, options) => {
-    const { secretKey, secretKeyPrevious, refreshTokenSeconds, sessionSeconds, refreshGraceSeconds } = options
+    const { secretKey, secretKeyPrevious } = options
     const passwords = await makePasswords(options.argon2, {
       ...app.counters,
       hashUnusable: () => app.log.warn('a stored password hash cannot be used'),
@@ -45,7 +49,7 @@ export default fp<CoreOptions>(
         passwords,
         accessTokens: app.accessTokens,
         successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
-        lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds },
+        lifetimes: lifetimesOf(options),
         mail: {
           oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
           requireVerifiedEmail: options.requireVerifiedEmail,
@@ -72,13 +76,44 @@ export default fp<CoreOptions>(
     gauge('auth_database_connections_max', 'Connections that the pool may open.', () => app.db.size)
     gauge('auth_database_statements_waiting', 'Statements waiting for a connection.', () => app.db.queued)
 
-    if (!options.sweep) return
-    const retention = { days: options.retentionDays, auditDays: options.auditRetentionDays }
-    const timer = setInterval(() => {
-      sweep(app.core, retention).catch((error: unknown) => app.log.warn({ err: error }, 'the sweep stopped early'))
-    }, sweepEveryMs)
-    timer.unref()
-    app.addHook('onClose', async () => clearInterval(timer))
+    if (options.sweep) scheduleSweep(app, options)
   },
   { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail'] },
 )
+
+function lifetimesOf({
+  refreshTokenSeconds,
+  sessionSeconds,
+  refreshGraceSeconds,
+  ...rest
+}: CoreOptions): Core['lifetimes'] {
+  const { refreshLateRetries, sessionsPerUser } = rest
+  return { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds, refreshLateRetries, sessionsPerUser }
+}
+
+/** Sweeps soon after the start and then every ten minutes, each time a little off, so that instances do not meet. */
+function scheduleSweep(
+  app: FastifyInstance,
+  { retentionDays: days, auditRetentionDays: auditDays }: CoreOptions,
+): void {
+  const stopping = new AbortController()
+  const onFault = (error: unknown) => app.log.warn({ err: error }, 'a part of the sweep failed')
+  let running = Promise.resolve()
+  let timer: NodeJS.Timeout
+  const plan = (ms: number) => {
+    timer = setTimeout(
+      () => {
+        // The next one is planned when this one has ended: never two at once.
+        running = sweep(app.core, { days, auditDays, onFault, signal: stopping.signal }).then(() => plan(sweepEveryMs))
+      },
+      ms * (0.5 + Math.random()),
+    ).unref()
+  }
+  plan(firstSweepMs)
+  app.addHook('onClose', async () => {
+    stopping.abort()
+    clearTimeout(timer)
+    await running
+    clearTimeout(timer)
+  })
+}

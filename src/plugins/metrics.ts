@@ -22,6 +22,7 @@ const revokeReasons = [
   'password_change',
   'password_reset',
   'session_ended',
+  'limit',
   'disabled',
   'admin',
 ] as const
@@ -30,6 +31,7 @@ const mailOutcomes = ['sent', 'retried', 'abandoned'] as const
 const refreshOutcomes = [
   'rotated',
   'replayed',
+  'late',
   'superseded',
   'reused',
   'invalid',
@@ -52,6 +54,10 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     const revoked = counter('auth_sessions_revoked_total', 'Sessions ended before their time, by reason.', 'reason')
     const mails = counter('auth_mail_total', 'Attempts to send a mail, by outcome.', 'outcome')
     const swept = counter('auth_sweep_deleted_total', 'Rows deleted by the sweep, by table.', 'table')
+    const gauge = (name: string, help: string) => new prom.Gauge({ name, help, registers })
+    const users = gauge('auth_users', 'Users, as the last sweep counted them.')
+    const live = gauge('auth_sessions_live', 'Sessions that stand, as the last sweep counted them.')
+    const lastSweep = gauge('auth_last_sweep_timestamp_seconds', 'When a sweep of this instance last came to its end.')
     const hashed = histogram('auth_password_hash_seconds', 'Time to compute one password hash.')
     const waited = histogram('auth_password_gate_wait_seconds', 'Time that a password check waited for its turn.')
     // A series that exists from the start can be alerted on.
@@ -67,6 +73,9 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
       sessionsRevoked: (reason, count) => revoked.inc({ reason }, count),
       mail: (outcome) => mails.inc({ outcome }),
       swept: (table, count) => swept.inc({ table }, count),
+      sweepFinished: () => lastSweep.setToCurrentTime(),
+      users: (count) => users.set(count),
+      liveSessions: (count) => live.set(count),
       passwordHashed: (seconds) => hashed.observe(seconds),
       gateWaited: (seconds) => waited.observe(seconds),
     } satisfies Counters)

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
-import type { Origin } from '#src/db/audit-events.ts'
+import type { Sender } from '#src/core/rotation.ts'
 import type { Account } from '#src/db/users.ts'
 import { bodyOf, catalogue, Problem, type ProblemCode } from '#src/problem.ts'
 
@@ -96,6 +96,15 @@ export const Tokens = named(
     access_token: Type.String({ description: 'JWT (RFC 9068).', examples: ['eyJhbGciOiJIUzI1NiJ9.e30.c2ln'] }),
     refresh_token: Type.Optional(
       Type.String({ ...RefreshTokenText, description: 'Opaque and single-use; left out when it is in the cookie.' }),
+    ),
+    session_id: Type.Optional(
+      Type.String({ ...SessionIdText, description: 'Of the refresh token that is in the cookie.' }),
+    ),
+    generation: Type.Optional(
+      Type.Integer({
+        description: 'Of the refresh token that is in the cookie; a later one is higher.',
+        examples: [0],
+      }),
     ),
     token_type: Type.String({ const: 'bearer', examples: ['bearer'] }),
     expires_in: Type.Integer({ description: 'Lifetime of the access token in seconds.', examples: [1800] }),
@@ -200,7 +209,12 @@ export function loginNameOf({ id, username, email }: Account): string {
   return username ?? email ?? String(id)
 }
 
-/** Where a request comes from, for the audit trail. */
-export function originOf({ ip, headers, id }: FastifyRequest): Origin {
-  return { ip, userAgent: headers['user-agent']?.slice(0, 400) ?? null, requestId: id }
+/** Where a request comes from, for the audit trail, and whether its client still waits. */
+export function originOf({ ip, headers, id, raw: { socket } }: FastifyRequest): Sender {
+  return {
+    ip,
+    userAgent: headers['user-agent']?.slice(0, 400) ?? null,
+    requestId: id,
+    isWaiting: () => !socket.destroyed && !socket.readableEnded && !socket.writableEnded,
+  }
 }

@@ -21,6 +21,7 @@ import {
 } from './fields.ts'
 import { bearer, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { refreshCookie } from './refresh-cookie.ts'
 
 const ProfileChange = named(
   'ProfileChange',
@@ -39,8 +40,10 @@ const SessionId = Type.Object({
 const account = { tags: ['account'], security: bearer }
 
 /** What the canonical contract lets users do with their own account. */
-const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
+const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
   const { core, limit } = app
+  const { refreshTokenSeconds: maxAge } = core.lifetimes
+  const cookie = refreshCookie({ prefix: app.prefix, secure: secureCookies, maxAge })
 
   app.get(
     '/me',
@@ -119,6 +122,7 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =>
     },
     async (request, reply) => {
       await deleteAccount(core, authOf(request).account, request.body.password, originOf(request))
+      cookie.clear(reply)
       return reply.code(204).send(null)
     },
   )

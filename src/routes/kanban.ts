@@ -83,7 +83,7 @@ const login = { tags: ['login'], security: [] }
 const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
   const { core, limit } = app
   const cookie = refreshCookie({
-    paths: [`${app.prefix}/refresh`, `${app.prefix}/logout`],
+    prefix: app.prefix,
     secure: secureCookies,
     maxAge: core.lifetimes.refreshTokenSeconds,
   })
@@ -190,8 +190,14 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
       const { scope = 'global' } = request.body
       const accessToken = bearerTokenOf(request)
       const refreshToken = request.body.refresh_token ?? (cookie.isWanted(request) ? cookie.read(request) : undefined)
-      await logOutByEither(core, { accessToken, refreshToken }, scope, originOf(request))
-      if (scope !== 'others') cookie.clear(reply)
+      const clear = () => cookie.isSent(request) && cookie.clear(reply)
+      try {
+        await logOutByEither(core, { accessToken, refreshToken }, scope, originOf(request))
+      } catch (error) {
+        if (isOver(error)) clear()
+        throw error
+      }
+      if (scope !== 'others') clear()
       return reply.code(204).send(null)
     },
   )
@@ -243,7 +249,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     if (!inCookie) return tokensBody(pair)
     cookie.write(reply, pair.refreshToken)
     const { refresh_token: _, ...body } = tokensBody(pair)
-    return body
+    return { ...body, session_id: pair.sessionId, generation: pair.generation }
   }
 }
 

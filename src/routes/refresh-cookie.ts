@@ -19,10 +19,13 @@ export interface RefreshCookie {
   readonly read: (request: FastifyRequest) => string | undefined
   readonly write: (reply: FastifyReply, refreshToken: string) => void
   readonly clear: (reply: FastifyReply) => void
+  /** Whether the request carries the cookie; on other paths than its own it never does. */
+  readonly isSent: (request: FastifyRequest) => boolean
 }
 
-/** The refresh cookie of one contract, limited to the paths that need it. */
-export function refreshCookie(options: { paths: readonly string[]; secure: boolean; maxAge: number }): RefreshCookie {
+/** The refresh cookie of the contract at `prefix`, limited to the paths that need it; `maxAge` in seconds. */
+export function refreshCookie(options: { prefix: string; secure: boolean; maxAge: number }): RefreshCookie {
+  const paths = [`${options.prefix}/refresh`, `${options.prefix}/logout`]
   const name = options.secure ? '__Secure-latchkey_refresh' : 'latchkey_refresh'
   const attributes = (path: string): CookieSerializeOptions => ({
     path,
@@ -35,19 +38,23 @@ export function refreshCookie(options: { paths: readonly string[]; secure: boole
     isWanted,
     read: (request) => {
       const token = request.cookies[name]
-      if (token === undefined) return undefined
+      // Of two cookies of one name nobody knows which is ours: a neighbouring site may have set the other.
+      if (token === undefined || countOf(request, name) !== 1) return undefined
       // A form or an image of another site can send the cookie at most; it cannot add the header.
       if (!isWanted(request) || request.headers['sec-fetch-site'] === 'cross-site')
         throw new Problem('csrf_rejected', { detail: 'A refresh cookie needs the header X-Token-Transport: cookie.' })
       return token
     },
     write: (reply, refreshToken) => {
-      for (const path of options.paths)
-        reply.setCookie(name, refreshToken, { ...attributes(path), maxAge: options.maxAge })
+      for (const path of paths) reply.setCookie(name, refreshToken, { ...attributes(path), maxAge: options.maxAge })
     },
+    isSent: (request) => request.cookies[name] !== undefined,
     clear: (reply) => {
-      if (reply.request.cookies[name] === undefined) return
-      for (const path of options.paths) reply.clearCookie(name, attributes(path))
+      for (const path of paths) reply.clearCookie(name, attributes(path))
     },
   }
+}
+
+function countOf({ headers }: FastifyRequest, name: string): number {
+  return (headers.cookie ?? '').split(';').filter((pair) => pair.trimStart().startsWith(`${name}=`)).length
 }

@@ -228,9 +228,9 @@ describe('POST /users/{id}/logout', () => {
     await actor.logIn()
     expect((await admin.send('POST', `/users/${actor.userId}/logout`)).statusCode).toBe(204)
     expect((await actor.me()).statusCode).toBe(401)
-    expect(await sql`select distinct revoke_reason from sessions where user_id = ${actor.userId}`).toEqual([
-      { revoke_reason: 'admin' },
-    ])
+    const [event] = await sql`
+      select detail ->> 'reason' as reason from audit_events where user_id = ${actor.userId} and type = 'sessions.ended'`
+    expect(event).toEqual({ reason: 'admin' })
     expect((await actor.logIn()).statusCode).toBe(200)
   })
 })

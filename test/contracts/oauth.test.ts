@@ -94,7 +94,7 @@ describe('POST /oauth/introspect (RFC 7662)', () => {
 
   test('says no more than that a token is not active once it is spent, or its session or user has ended', async () => {
     const spent = await signedUp(app)
-    await spent.refresh()
+    await spent.refresh((await spent.refresh()).json<TokenReply>().refresh_token)
     expect((await introspect(spent.tokens.refresh_token)).json()).toEqual({ active: false })
     const out = await signedUp(app)
     await out.logOut()
@@ -103,6 +103,15 @@ describe('POST /oauth/introspect (RFC 7662)', () => {
     const disabled = await signedUp(app)
     await sql`update users set is_active = false where id = ${disabled.userId}`
     expect((await introspect(disabled.tokens.access_token)).json()).toEqual({ active: false })
+  })
+
+  test('calls active what the token endpoint would take: also a token whose successor was never presented', async () => {
+    const { refresh, tokens } = await signedUp(app)
+    await refresh()
+    expect((await introspect(tokens.refresh_token)).json()).toMatchObject({ active: true })
+    await sql`update refresh_tokens set issued_at = issued_at - interval '1 hour'`
+    expect((await introspect(tokens.refresh_token)).json()).toMatchObject({ active: true })
+    expect(await sql`select 1 from sessions where late_generation is not null`).toHaveLength(0)
   })
 
   test('§2.1: needs the credentials of a client', async () => {

@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { changeProfile, deleteAccount, register, replacePassword } from '#src/core/accounts.ts'
 import { authenticate } from '#src/core/sessions.ts'
+import { sweep } from '#src/core/sweep.ts'
+import { accountById } from '#src/db/administration.ts'
 import { password, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
@@ -111,6 +113,8 @@ describe('the deletion of an account', () => {
     await refresh()
     const { account } = await authenticate(core, tokens.access_token)
     await deleteAccount(core, account, password, origin)
+    expect(await core.db.rows(accountById, { id: userId })).toEqual([])
+    await sweep(core, { days: 7, auditDays: 365 })
     const [left] = await sql`
       select (select count(*)::integer from users where id = ${userId}) as users,
         (select count(*)::integer from sessions where user_id = ${userId}) as sessions`

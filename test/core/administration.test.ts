@@ -31,7 +31,8 @@ async function twoAdmins(): Promise<void> {
   await sql`
     insert into users (id, email, password_hash, roles) overriding system value
     values (${one.userId}, ${one.email}, ${hash}, '{user,admin}'), (${two.userId}, ${two.email}, ${hash}, '{user,admin}')
-    on conflict (id) do update set roles = excluded.roles, is_active = true`
+    on conflict (id) do update
+    set roles = excluded.roles, is_active = true, deleted_at = null, email = excluded.email, password_hash = ${hash}`
 }
 
 async function adminsLeft(): Promise<number> {

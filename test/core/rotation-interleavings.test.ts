@@ -3,74 +3,120 @@ import { describe, expect, test } from 'vitest'
 import { type Actor, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
-const { app, sql } = await startService()
-
-type Step =
-  | { act: 'refresh'; token: number }
-  | { act: 'both'; token: number }
-  | { act: 'late'; seconds: number }
-  | { act: 'logout' }
-
-/** What a client and a thief may do with the tokens that were ever seen, in any order. */
-const steps = fc.array(
-  fc.oneof(
-    { weight: 6, arbitrary: fc.record({ act: fc.constant('refresh' as const), token: fc.nat(5) }) },
-    { weight: 3, arbitrary: fc.record({ act: fc.constant('both' as const), token: fc.nat(5) }) },
-    { weight: 2, arbitrary: fc.record({ act: fc.constant('late' as const), seconds: fc.constantFrom(1, 5, 11, 60) }) },
-    { weight: 1, arbitrary: fc.record({ act: fc.constant('logout' as const) }) },
-  ),
-  { minLength: 3, maxLength: 14 },
-)
-
-describe('8. any interleaving of refresh, retry, logout and reuse', () => {
-  test('leaves at most one unspent token per session, and a revoked session never answers 200 again', async () => {
-    await fc.assert(
-      fc.asyncProperty(steps, async (sequence: Step[]) => {
-        const actor = await signedUp(app)
-        const seen = [actor.tokens.refresh_token]
-        let revoked = false
-        for (const step of sequence) {
-          const replies = await perform(actor, step, seen)
-          if (revoked) for (const { statusCode } of replies) expect(statusCode).not.toBe(200)
-          for (const reply of replies) if (reply.statusCode === 200) seen.push(reply.json<TokenReply>().refresh_token)
-          // One token per generation, whoever asked and however often.
-          expect(new Set(seen).size).toBe(new Set(seen.map(generationOf)).size)
-          revoked = await requireInvariants(actor.userId, Math.max(...seen.map(generationOf)))
-        }
-      }),
-      { numRuns: 60 },
-    )
-  })
-})
-
-async function perform(actor: Actor, step: Step, seen: string[]) {
-  const token = 'token' in step ? seen.at(-1 - (step.token % seen.length)) : undefined
-  switch (step.act) {
-    case 'refresh':
-      return [await actor.refresh(token)]
-    case 'both':
-      return Promise.all([actor.refresh(token), actor.refresh(token), actor.refresh(seen.at(-1))])
-    case 'late':
-      await sql`
-        update refresh_tokens t set issued_at = issued_at - make_interval(secs => ${step.seconds})
-        from sessions s where s.id = t.session_id and s.user_id = ${actor.userId}`
-      return []
-    case 'logout':
-      await actor.logOut('local')
-      return []
-  }
+const graceSeconds = 10
+const services = {
+  0: await startService({ REFRESH_LATE_RETRIES: '0' }),
+  1: await startService(),
+  3: await startService({ REFRESH_LATE_RETRIES: '3' }),
 }
 
-const generationOf = (token: string) => Number(token.split('.')[1])
+type Step = { act: 'present'; back: number } | { act: 'pass'; seconds: number } | { act: 'logout' }
 
-/** Reads the rows of the session; resolves to whether it is revoked. */
-async function requireInvariants(userId: number, lastSeen: number): Promise<boolean> {
-  const [row] = await sql<{ generation: number; last: number; unspent: number; revoked: boolean }[]>`
-    select s.generation, max(t.generation)::integer as last, s.revoked_at is not null as revoked,
-      (count(*) filter (where t.generation >= s.generation))::integer as unspent
-    from sessions s join refresh_tokens t on t.session_id = s.id where s.user_id = ${userId} group by s.id`
-  expect(row?.unspent).toBe(1)
-  expect(row?.last).toBe(row?.generation)
-  expect(row?.generation).toBe(lastSeen)
-  return row?.revoked ?? false
+/** What a client and a thief may do with the tokens that were ever seen, in any order; the newest are the likeliest. */
+const steps = fc.array(
+  fc.oneof(
+    {
+      weight: 8,
+      arbitrary: fc.record({ act: fc.constant('present' as const), back: fc.constantFrom(0, 0, 0, 1, 1, 1, 2, 3) }),
+    },
+    {
+      weight: 4,
+      arbitrary: fc.record({ act: fc.constant('pass' as const), seconds: fc.constantFrom(2, 11, 7200) }),
+    },
+    { weight: 1, arbitrary: fc.record({ act: fc.constant('logout' as const) }) },
+  ),
+  { minLength: 3, maxLength: 24 },
+)
+
+/** The specification as a model: one session, its head, what was granted late, and the age of each generation in seconds. */
+interface Model {
+  head: number
+  lateGeneration: number | null
+  lateCount: number
+  isRevoked: boolean
+  readonly ages: number[]
+}
+
+/** What presenting a generation has to answer, and what it does to the model. */
+function present(model: Model, generation: number, lateRetries: number): string {
+  const { head, ages } = model
+  if (model.isRevoked) return 'refresh_token_revoked'
+  if (generation === head) {
+    model.head++
+    ages[model.head] = 0
+    return `token ${head + 1}`
+  }
+  const withinGrace = (ages[generation + 1] ?? 0) < graceSeconds
+  if (withinGrace) return generation + 1 === head ? `token ${head}` : 'refresh_token_superseded'
+  const inARow = model.lateGeneration === generation ? model.lateCount : 0
+  if (generation + 1 !== head || inARow >= lateRetries) {
+    model.isRevoked = true
+    return 'refresh_token_reused'
+  }
+  if (model.lateGeneration !== head) {
+    model.lateCount = inARow + 1
+    model.lateGeneration = head
+  }
+  return `token ${head}`
+}
+
+describe.each([0, 1, 3] as const)(
+  '8. any interleaving of a client and a thief, with %i late retries in a row',
+  (lateRetries) => {
+    test('goes step by step as the model says: outcome, head, late generation and count', async () => {
+      const { app, sql } = services[lateRetries]
+      await fc.assert(
+        fc.asyncProperty(steps, async (sequence: Step[]) => {
+          const actor = await signedUp(app)
+          const model: Model = { head: 0, lateGeneration: null, lateCount: 0, isRevoked: false, ages: [0] }
+          const tokens = [actor.tokens.refresh_token]
+          for (const step of sequence) {
+            if (step.act === 'present') await presentToken(actor, model, tokens, step.back, lateRetries)
+            else if (step.act === 'pass') await pass(actor, model, step.seconds)
+            else {
+              await actor.logOut('local')
+              model.isRevoked = true
+            }
+            expect(await sessionOf(actor)).toEqual({
+              head: model.head,
+              lateGeneration: model.lateGeneration,
+              lateCount: model.lateCount,
+              isRevoked: model.isRevoked,
+              unspent: 1,
+            })
+          }
+        }),
+        { numRuns: 50 },
+      )
+
+      async function pass({ userId }: Actor, model: Model, seconds: number) {
+        model.ages.forEach((age, i) => (model.ages[i] = age + seconds))
+        await sql`
+        update refresh_tokens t set issued_at = issued_at - make_interval(secs => ${seconds})
+        from sessions s where s.id = t.session_id and s.user_id = ${userId}`
+      }
+
+      async function sessionOf({ userId }: Actor) {
+        const [row] = await sql`
+        select s.generation as head, s.late_generation as "lateGeneration", s.late_count as "lateCount",
+          s.revoked_at is not null as "isRevoked",
+          (count(*) filter (where t.generation >= s.generation))::integer as unspent
+        from sessions s join refresh_tokens t on t.session_id = s.id where s.user_id = ${userId} group by s.id`
+        return row
+      }
+    })
+  },
+)
+
+async function presentToken(actor: Actor, model: Model, tokens: string[], back: number, lateRetries: number) {
+  const generation = Math.max(0, tokens.length - 1 - back)
+  const expected = present(model, generation, lateRetries)
+  const reply = await actor.refresh(tokens[generation])
+  const body = reply.json<TokenReply & { code: string }>()
+  const [, named] = body.refresh_token?.split('.') ?? []
+  expect(reply.statusCode === 200 ? `token ${named}` : body.code).toBe(expected)
+  if (reply.statusCode !== 200) return
+  // One token for each generation, whoever asked and however often.
+  expect(body.refresh_token).toBe(tokens[Number(named)] ?? body.refresh_token)
+  tokens[Number(named)] = body.refresh_token
 }

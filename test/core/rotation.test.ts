@@ -88,18 +88,27 @@ describe('3. a replay', () => {
     expect(tokensOf(await refresh()).refresh_token).toBe(next.refresh_token)
   })
 
-  test('just outside the window ends the session', async () => {
-    const { tokens, refresh, me } = await signedUp(app)
+  test('just outside the window is late, and ends the session where late retries are switched off', async () => {
+    const late = await signedUp(app)
+    const before = { replayed: await outcome('replayed'), late: await outcome('late') }
+    await late.refresh()
+    await age(late.tokens.refresh_token, 1, 11)
+    expect((await late.refresh()).statusCode).toBe(200)
+    expect(await outcome('replayed')).toBe(before.replayed)
+    expect(await outcome('late')).toBe(before.late + 1)
+
+    const strict = await startService({ REFRESH_LATE_RETRIES: '0' })
+    const { tokens, refresh, me } = await signedUp(strict.app)
     const next = tokensOf(await refresh())
-    await age(tokens.refresh_token, 1, 11)
-    const reply = await refresh()
+    await strict.sql`update refresh_tokens set issued_at = issued_at - interval '11 seconds'`
+    const reply = await refresh(tokens.refresh_token)
     expect([reply.statusCode, codeOf(reply)]).toEqual([401, 'refresh_token_reused'])
     expect(codeOf(await refresh(next.refresh_token))).toBe('refresh_token_revoked')
     expect((await me(next.access_token)).statusCode).toBe(401)
   })
 
-  test('with a window of 0 seconds is a reuse at once', async () => {
-    const strict = await startService({ REFRESH_GRACE_SECONDS: '0' })
+  test('with a window of 0 seconds and without late retries is a reuse at once', async () => {
+    const strict = await startService({ REFRESH_GRACE_SECONDS: '0', REFRESH_LATE_RETRIES: '0' })
     const { refresh } = await signedUp(strict.app)
     await refresh()
     expect(codeOf(await refresh())).toBe('refresh_token_reused')
@@ -167,6 +176,25 @@ describe('4. a token presented after its successor was used', () => {
       await sql`select session_id from audit_events where user_id = ${userId} and type = 'refresh_token.reused'`
     expect(events).toEqual([{ session_id: sessionIdOf(tokens.refresh_token) }])
     expect(await metric(app, 'auth_sessions_revoked_total{reason="reuse"}')).toBeGreaterThan(0)
+  })
+
+  test('with a wrong secret for the unspent generation is unknown, moves nothing and ends nothing', async () => {
+    const { tokens, refresh } = await signedUp(app)
+    const guess = tokens.refresh_token.replace(/[^.]+$/, randomBytes(32).toString('base64url'))
+    expect(codeOf(await refresh(guess))).toBe('refresh_token_invalid')
+    const [session] = await sql`select generation from sessions where id = ${sessionIdOf(tokens.refresh_token)}`
+    expect(session).toEqual({ generation: 0 })
+    expect((await refresh()).statusCode).toBe(200)
+  })
+
+  test('10 times at once leaves one event', async () => {
+    const { tokens, refresh, userId } = await signedUp(app)
+    await refresh(tokensOf(await refresh()).refresh_token)
+    await age(tokens.refresh_token, 1, 11)
+    const replies = await Promise.all(Array.from({ length: 10 }, () => refresh()))
+    expect(replies.map(codeOf)).toContain('refresh_token_reused')
+    const events = await sql`select 1 from audit_events where user_id = ${userId} and type = 'refresh_token.reused'`
+    expect(events).toHaveLength(1)
   })
 
   test('with a wrong secret is unknown and ends nothing', async () => {

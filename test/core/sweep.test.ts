@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { sweep } from '#src/core/sweep.ts'
-import { metric, signedUp, type TokenReply } from '#test/support/actors.ts'
+import { metric, password, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const retention = { days: 7, auditDays: 365 }
@@ -36,6 +36,61 @@ describe('the sweep', () => {
     await sql`update refresh_tokens set issued_at = now() - interval '20 days'`
     await sweep(app.core, retention)
     expect((await refresh()).statusCode).toBe(200)
+  })
+
+  test('locks nothing that stays: a refresh of an old idle session does not wait for it', async () => {
+    const { app, sql } = await startService({ REFRESH_TOKEN_EXPIRE_DAYS: '30' })
+    const { userId } = await signedUp(app)
+    await sql`update refresh_tokens set issued_at = now() - interval '20 days'`
+    const before = await sql`select xmax::text from refresh_tokens`
+    await sweep(app.core, retention)
+    expect(await sql`select xmax::text from refresh_tokens`).toEqual(before)
+    expect(await sql`select 1 from sessions where user_id = ${userId}`).toHaveLength(1)
+  })
+
+  test('takes an idle session whose last token expired longer ago than the retention', async () => {
+    const { app, sql } = await startService()
+    const [idle, recent] = [await signedUp(app), await signedUp(app)]
+    const expire = (userId: number, days: number) => sql`
+      update refresh_tokens t set issued_at = now() - interval '30 days', expires_at = now() - make_interval(days => ${days})
+      from sessions s where s.id = t.session_id and s.user_id = ${userId}`
+    await expire(idle.userId, 8)
+    await expire(recent.userId, 6)
+    await sweep(app.core, retention)
+    expect(await sql`select user_id from sessions`).toEqual([{ user_id: recent.userId }])
+    expect(await metric(app, 'auth_sweep_deleted_total{table="sessions"}')).toBe(1)
+  })
+
+  test('goes on with the other tables when one fails, and tells which fault it was', async () => {
+    const { app, sql } = await startService()
+    await sql`insert into audit_events (type, created_at) values ('x', now() - interval '2 years')`
+    await sql`alter table outbox rename to elsewhere`
+    const faults: unknown[] = []
+    await sweep(app.core, { ...retention, onFault: (error) => faults.push(error) })
+    expect(faults).toHaveLength(3)
+    expect(await metric(app, 'auth_last_sweep_timestamp_seconds')).toBe(0)
+    expect(await sql`select 1 from audit_events where type = 'x'`).toHaveLength(0)
+  })
+
+  test('counts users and live sessions for the gauges, so that no scrape has to', async () => {
+    const { app, sql } = await startService()
+    const [stays, leaves] = [await signedUp(app), await signedUp(app)]
+    await stays.logIn()
+    await leaves.send('DELETE', '/me', { password })
+    await sweep(app.core, retention)
+    expect(await metric(app, 'auth_users')).toBe(1)
+    expect(await metric(app, 'auth_sessions_live')).toBe(2)
+    expect(await metric(app, 'auth_last_sweep_timestamp_seconds')).toBeGreaterThan(Date.now() / 1000 - 60)
+    expect(await sql`select 1 from users`).toHaveLength(1)
+  })
+
+  test('stops between two batches when the service closes', async () => {
+    const { app, sql } = await startService()
+    await sql`insert into audit_events (type, created_at) select 'x', now() - interval '2 years' from generate_series(1, 3000)`
+    await sweep(app.core, { ...retention, signal: AbortSignal.abort() })
+    expect((await sql`select count(*)::integer as count from audit_events where type = 'x'`)[0]).toEqual({
+      count: 3000,
+    })
   })
 
   test('may run on several instances at once', async () => {
