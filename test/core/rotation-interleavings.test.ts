@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type Actor, signedUp, type TokenReply } from '#test/support/actors.ts'
@@ -120,3 +121,57 @@ async function presentToken(actor: Actor, model: Model, tokens: string[], back: 
   expect(body.refresh_token).toBe(tokens[Number(named)] ?? body.refresh_token)
   tokens[Number(named)] = body.refresh_token
 }
+
+type Fate = readonly boolean[]
+/** Answered; lost and repeated at once, late, late twice: whether each repetition is a late one. */
+const fates: readonly Fate[] = [[], [false], [true], [true, true]]
+const lateAges = (model: Model, isLate: boolean) => model.ages.fill(isLate ? 7200 : 0)
+const fresh = (): Model => ({ head: 0, lateGeneration: null, lateCount: 0, isRevoked: false, ages: [0] })
+
+/** How many of the sequences of six refreshes whose late losses are in a row, or never, leave an honest client logged in. */
+function honest(lateRetries: number, inARow: boolean): string {
+  let [stays, all] = [0, 0]
+  const walk = (sequence: readonly Fate[]) => {
+    if (sequence.length < 6) return fates.forEach((fate) => walk([...sequence, fate]))
+    const late = sequence.map((fate) => fate.includes(true))
+    if (!late.includes(true) || late.some((is, i) => is && late[i + 1]) !== inARow) return
+    const model = fresh()
+    for (const [held, fate] of sequence.entries())
+      for (const isLate of [true, ...fate]) {
+        lateAges(model, isLate)
+        present(model, held, lateRetries)
+      }
+    all++
+    if (!model.isRevoked) stays++
+  }
+  walk([])
+  return `${stays} of ${all}`
+}
+
+/** How often a client and a thief with the same token can take turns, never within the window, before the session ends. */
+function turns(lateRetries: number): number {
+  let most = 0
+  const walk = (model: Model, held: Record<'client' | 'thief', number>, last: string, count: number) => {
+    most = Math.max(most, count)
+    if (count > 7) return
+    for (const who of ['client', 'thief'] as const) {
+      const next = structuredClone(model)
+      lateAges(next, true)
+      const [, generation] = present(next, held[who], lateRetries).split(' ')
+      if (generation === undefined || (who === last && held[who] === Number(generation))) continue
+      if (next.head > 12) continue
+      walk(next, { ...held, [who]: Number(generation) }, who, count + (last !== '' && who !== last ? 1 : 0))
+    }
+  }
+  walk(fresh(), { client: 0, thief: 0 }, '', 0)
+  return most
+}
+
+describe('the figures of the documentation', () => {
+  test.each([0, 1, 3])('are those of the model with %i late retries in a row', async (lateRetries) => {
+    const shown = (text: string) => text.replaceAll(/\d{4}/g, (digits) => `${digits[0]},${digits.slice(1)}`)
+    const row = [honest(lateRetries, false), honest(lateRetries, true)].map(shown)
+    const document = (await readFile('docs/rotation.md', 'utf8')).replaceAll('*', '')
+    expect(document).toContain(`| ${lateRetries} | ${row.join(' | ')} | ${turns(lateRetries)} |`)
+  })
+})
