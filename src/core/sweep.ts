@@ -8,7 +8,7 @@ import {
   sweepTokensOfDeleted,
 } from '#src/db/deleted-users.ts'
 import { sweepOneTimeTokens, sweepOutbox } from '#src/db/outbox.ts'
-import { sweepRefreshTokens } from '#src/db/refresh-tokens.ts'
+import { sweepRefreshTokens, type TokenPlace } from '#src/db/refresh-tokens.ts'
 import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from '#src/db/sessions.ts'
 import { userCount } from '#src/db/users.ts'
 import type { Core, SweptTable } from './core.ts'
@@ -75,12 +75,15 @@ function steps(core: Swept, options: SweepOptions): Step[] {
 
 /** Goes once through all tokens past the retention, in the order of their issue: some of them stay. */
 async function sweepTokens({ db, counters }: Swept, { days, signal }: SweepOptions): Promise<void> {
-  for (let after = '-infinity'; !signal?.aborted;) {
-    const batch = await db.row(sweepRefreshTokens, { days, after })
-    counters.swept('refresh_tokens', batch?.deleted ?? 0)
-    counters.swept('sessions', batch?.idleSessions ?? 0)
-    if (!batch?.last || batch.seen < batchSize) return
-    after = batch.last
+  let after: TokenPlace = { issuedAt: '-infinity', sessionId: '00000000-0000-0000-0000-000000000000', generation: 0 }
+  for (;;) {
+    const batch = await db.row(sweepRefreshTokens, { days, ...after })
+    if (!batch) return
+    const { deleted, idleSessions, seen, ...last } = batch
+    counters.swept('refresh_tokens', deleted)
+    counters.swept('sessions', idleSessions)
+    if (seen < batchSize || signal?.aborted || last.issuedAt === null) return
+    after = last as TokenPlace
   }
 }
 
@@ -92,8 +95,6 @@ async function count({ db, counters }: Swept): Promise<void> {
 
 function untilEmpty({ signal }: SweepOptions, batch: () => Promise<number>): Step {
   return async () => {
-    let handled: number
-    do handled = await batch()
-    while (handled === batchSize && !signal?.aborted)
+    for (;;) if ((await batch()) < batchSize || signal?.aborted) return
   }
 }

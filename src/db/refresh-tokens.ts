@@ -128,14 +128,21 @@ export const revokeReusedSession = statement<Origin & { sessionId: string }, { i
   true,
 )
 
+/** Where the sweep has come to, in the order of issue. */
+export interface TokenPlace extends Record<string, unknown> {
+  readonly issuedAt: string
+  readonly sessionId: string
+  readonly generation: number
+}
+type Nullable<T> = { [K in keyof T]: T[K] | null }
+
 /**
- * Looks at up to 1,000 tokens issued after `after` and longer ago than the retention (days), and locks only what it
- * deletes: spent ones (the parent of a head not before it has expired: it may be retried late), and sessions whose head
+ * Looks at up to 1,000 tokens behind `after` and older than the retention (days), and locks only what it deletes: spent ones (the parent of a head not before it has expired: it may be retried late), and sessions whose head
  * expired longer ago than the retention.
  */
 export const sweepRefreshTokens = statement<
-  { days: number; after: string },
-  { deleted: number; idleSessions: number; seen: number; last: string | null }
+  { days: number } & TokenPlace,
+  { deleted: number; idleSessions: number; seen: number } & Nullable<TokenPlace>
 >(sql`
   with aged as (
     select t.session_id, t.generation, t.issued_at,
@@ -143,8 +150,10 @@ export const sweepRefreshTokens = statement<
       t.generation = s.generation and t.expires_at < now() - make_interval(days => ${input('days')}::integer) as is_idle
     from ${refreshTokens} t join ${sessions} s on s.id = t.session_id
     where t.issued_at < now() - make_interval(days => ${input('days')}::integer)
-      and t.issued_at > ${input('after')}::text::timestamptz
-    order by t.issued_at limit 1000
+      and t.issued_at >= ${input('issuedAt')}::text::timestamptz
+      and (t.issued_at, t.session_id, t.generation)
+        > (${input('issuedAt')}::text::timestamptz, ${input('sessionId')}::uuid, ${input('generation')}::integer)
+    order by t.issued_at, t.session_id, t.generation limit 1000
   ), spent as (
     select t.session_id, t.generation from aged a join ${refreshTokens} t using (session_id, generation)
     where a.is_spent for update of t skip locked
@@ -158,4 +167,8 @@ export const sweepRefreshTokens = statement<
     delete from ${sessions} s using idle where s.id = idle.id returning 1
   )
   select (select count(*)::integer from gone) as deleted, (select count(*)::integer from gone_sessions) as "idleSessions",
-    count(*)::integer as seen, max(issued_at)::text as last from aged`)
+    (select count(*)::integer from aged) as seen, last.issued_at::text as "issuedAt", last.session_id as "sessionId",
+    last.generation
+  from (values (1)) one left join (
+    select * from aged order by issued_at desc, session_id desc, generation desc limit 1
+  ) last on true`)

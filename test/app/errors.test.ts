@@ -80,7 +80,7 @@ const causes: Record<ProblemCode, () => Promise<Answer>> = {
   },
   refresh_token_reused: async () => {
     const { userId, refresh } = await signedUp(app)
-    await refresh()
+    await refresh(tokensOf(await refresh()).refresh_token)
     await age(userId)
     return refresh()
   },

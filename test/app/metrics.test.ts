@@ -19,6 +19,7 @@ describe('the metrics of the use cases', () => {
         "auth_logins_total{outcome="unavailable"}",
         "auth_refresh_total{outcome="rotated"}",
         "auth_refresh_total{outcome="replayed"}",
+        "auth_refresh_total{outcome="late"}",
         "auth_refresh_total{outcome="superseded"}",
         "auth_refresh_total{outcome="reused"}",
         "auth_refresh_total{outcome="invalid"}",
@@ -30,11 +31,15 @@ describe('the metrics of the use cases', () => {
         "auth_sessions_revoked_total{reason="password_change"}",
         "auth_sessions_revoked_total{reason="password_reset"}",
         "auth_sessions_revoked_total{reason="session_ended"}",
+        "auth_sessions_revoked_total{reason="limit"}",
         "auth_sessions_revoked_total{reason="disabled"}",
         "auth_sessions_revoked_total{reason="admin"}",
         "auth_mail_total{outcome="sent"}",
         "auth_mail_total{outcome="retried"}",
         "auth_mail_total{outcome="abandoned"}",
+        "auth_users",
+        "auth_sessions_live",
+        "auth_last_sweep_timestamp_seconds",
         "auth_password_hash_seconds_sum",
         "auth_password_hash_seconds_count",
         "auth_password_gate_wait_seconds_sum",
@@ -72,6 +77,7 @@ describe('the metrics of the use cases', () => {
     await refresh()
     await sql`update sessions set expires_at = now() + interval '1 day' where user_id = ${userId}`
     await sql`update refresh_tokens set issued_at = now() - interval '1 hour'`
+    await refresh(second)
     await refresh()
     await logOut()
     await refresh(second)
@@ -79,6 +85,7 @@ describe('the metrics of the use cases', () => {
     expect(counted.map((line) => /"(\w+)"\} (\d+)/.exec(line)?.slice(1).join(' '))).toEqual([
       'rotated 2',
       'replayed 1',
+      'late 1',
       'superseded 1',
       'reused 1',
       'invalid 1',

@@ -222,6 +222,14 @@ describe('PATCH /users/{id}', () => {
   })
 })
 
+describe('a role whose name begins like that of administrators', () => {
+  test('is not theirs', async () => {
+    const actor = await signedUp(app)
+    await sql`update users set roles = '{user,administrator,admin2}' where id = ${actor.userId}`
+    expect((await actor.send('GET', '/users')).statusCode).toBe(403)
+  })
+})
+
 describe('POST /users/{id}/logout', () => {
   test('ends every session and lets the user log in again', async () => {
     const actor = await signedUp(app)

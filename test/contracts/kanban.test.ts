@@ -429,6 +429,12 @@ describe('a refresh token in a cookie', () => {
     }
   })
 
+  test('lives as long as the refresh token that is in it', async () => {
+    const { logIn } = await signedUp(app)
+    const login = await logIn(transport)
+    expect(login.cookies.map(({ maxAge }) => maxAge)).toEqual([7 * 86_400, 7 * 86_400])
+  })
+
   test('is replaced in the reply by session and generation, which put replies in order', async () => {
     const { logIn } = await signedUp(app)
     const login = await logIn(transport)

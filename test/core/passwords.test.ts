@@ -124,6 +124,17 @@ describe('a stored hash', () => {
     expect((await logIn()).statusCode).toBe(200)
   })
 
+  test('of bcrypt is left as it is when more was typed than the 72 bytes that bcrypt looks at', async () => {
+    const { userId, email } = await signedUp(app)
+    const long = 'correct horse battery staple '.repeat(3)
+    const hash = await bcrypt(long, 4)
+    await sql`update users set password_hash = ${hash} where id = ${userId}`
+    const slip = { username: email, password: `${long}, with a slip at the end` }
+    expect((await post(app, '/api/v1/token', slip)).statusCode).toBe(200)
+    expect(await hashOf(userId)).toBe(hash)
+    expect((await post(app, '/api/v1/token', { username: email, password: long })).statusCode).toBe(200)
+  })
+
   test('of weaker parameters is upgraded, also by ten logins at once', async () => {
     const { userId, logIn } = await signedUp(app)
     await sql`update users set password_hash = ${await argon2(password, weak)} where id = ${userId}`

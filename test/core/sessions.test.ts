@@ -69,6 +69,77 @@ describe('a login', () => {
   })
 })
 
+describe('a login whose password is checked while the account changes', () => {
+  /** Logs in; `act` runs while the statement that opens the session waits for the row of the user. */
+  async function loginDuring(user: Awaited<ReturnType<typeof signedUp>>, act: string) {
+    const gate = await sql.reserve()
+    await gate.unsafe(`begin; select from users where id = ${user.userId} for update`)
+    const login = user.logIn()
+    for (;;) {
+      const [row] = await gate`
+        select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`
+      if (row) break
+    }
+    await gate.unsafe(`update users set ${act} where id = ${user.userId}; commit`)
+    gate.release()
+    return login
+  }
+
+  test('opens nothing once it is disabled, also when it is enabled again afterwards', async () => {
+    const user = await signedUp(app)
+    const login = await loginDuring(user, 'is_active = false')
+    expect(login.statusCode).toBe(401)
+    await sql`update users set is_active = true where id = ${user.userId}`
+    expect(await sql`select 1 from sessions where user_id = ${user.userId}`).toHaveLength(1)
+  })
+
+  test('and disabled by an administrator in the same moment, is dead although the account is enabled again', async () => {
+    const [admin, user] = [await signedUp(app), await signedUp(app)]
+    await sql`update users set roles = '{user,admin}' where id = ${admin.userId}`
+    const change = (isActive: boolean) => admin.send('PATCH', `/users/${user.userId}`, { is_active: isActive })
+    for (let round = 0; round < 10; round++) {
+      const [login] = await Promise.all([user.logIn(), change(false)])
+      await change(true)
+      if (login.statusCode === 200) expect((await user.me(login.json<TokenReply>().access_token)).statusCode).toBe(401)
+    }
+  })
+})
+
+describe('the first refresh token', () => {
+  test('ends no later than its session', async () => {
+    const short = await startService({ SESSION_EXPIRE_DAYS: '1', REFRESH_TOKEN_EXPIRE_DAYS: '7' })
+    await signedUp(short.app)
+    const [row] = await short.sql`
+      select t.expires_at = s.expires_at as same from refresh_tokens t join sessions s on s.id = t.session_id`
+    expect(row).toEqual({ same: true })
+  })
+})
+
+describe('the list of sessions', () => {
+  test('shows those that stand: none of an older epoch, none that has expired', async () => {
+    const { send, logIn: again, userId, email } = await signedUp(app)
+    await again()
+    await sql`update sessions set expires_at = now() where user_id = ${userId} and id <> ${sidOf(
+      (await again()).json<TokenReply>().access_token,
+    )} and created_at < now()`
+    await sql`update users set session_epoch = session_epoch + 1 where id = ${userId}`
+    const { accessToken } = await logIn(app.core, email, password, origin)
+    const listed = await app.inject({ url: '/api/v1/me/sessions', headers: { authorization: `Bearer ${accessToken}` } })
+    expect(listed.json()).toHaveLength(1)
+    expect((await send('GET', '/me/sessions')).statusCode).toBe(401)
+  })
+})
+
+describe('a change of password', () => {
+  test('leaves an event by the user', async () => {
+    const { send, userId } = await signedUp(app)
+    await send('POST', '/me/password', { current_password: password, new_password: 'another correct horse' })
+    const [event] = await sql`
+      select actor_id from audit_events where user_id = ${userId} and type = 'password.changed'`
+    expect(event).toEqual({ actor_id: userId })
+  })
+})
+
 describe('an access token', () => {
   test('is refused with the session or the user of somebody else', async () => {
     const [ada, bob] = [await signedUp(app), await signedUp(app)]

@@ -137,6 +137,31 @@ describe('the sweep', () => {
     expect(await sql`select id from sessions`).toHaveLength(0)
   })
 
+  test('waits for nobody who holds a spent token, and takes more than a batch of them in one go', async () => {
+    const { app, sql } = await startService()
+    const { userId } = await signedUp(app)
+    await sql`
+      insert into refresh_tokens (session_id, generation, digest, issued_at, expires_at)
+      select id, g, '', now() - interval '9 days', now() from sessions, generate_series(1, 2500) g where user_id = ${userId}`
+    await sql`update sessions set generation = 3000`
+    const faults: unknown[] = []
+    await sql.begin(async (tx) => {
+      await tx`select from refresh_tokens where generation = 7 for update`
+      await sweep(app.core, { ...retention, onFault: (error) => faults.push(error) })
+    })
+    expect(faults).toEqual([])
+    // The first is younger than the retention.
+    expect(await sql`select generation from refresh_tokens order by 1`).toEqual([{ generation: 0 }, { generation: 7 }])
+  })
+
+  test('keeps a session that expired less than the retention ago', async () => {
+    const { app, sql } = await startService()
+    await signedUp(app)
+    await sql`update sessions set expires_at = now() - interval '6 days'`
+    await sweep(app.core, retention)
+    expect(await sql`select 1 from sessions`).toHaveLength(1)
+  })
+
   test('leaves the audit trail to a retention of its own', async () => {
     const { app, sql } = await startService()
     await sql`

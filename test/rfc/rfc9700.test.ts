@@ -18,7 +18,7 @@ describe('RFC 9700 §2.2.2 and §4.14.2, refresh tokens', () => {
 
   test('a spent one that comes back ends the session: its access token, its successor, and nothing else', async () => {
     const { refresh, me, logIn, userId } = await signedUp(app)
-    const next = tokensOf(await refresh())
+    const next = tokensOf(await refresh(tokensOf(await refresh()).refresh_token))
     await sql`
       update refresh_tokens t set issued_at = now() - interval '11 seconds'
       from sessions s where s.id = t.session_id and s.user_id = ${userId}`
