@@ -1,0 +1,143 @@
+import { mutantsOf } from './mutant.ts'
+
+const tests = [
+  'test/core/late-retries.test.ts',
+  'test/core/rotation.test.ts',
+  'test/core/rotation-interleavings.test.ts',
+]
+const sweepTests = ['test/core/sweep.test.ts', 'test/core/late-retries.test.ts']
+
+export const rotationMutants = [
+  ...mutantsOf('src/core/rotation.ts', tests, {
+    'rotation: a revoked session is refused': [
+      "if (state.sessionRevoked) throw new Problem('refresh_token_revoked')",
+      '',
+    ],
+    'rotation: a disabled user is refused': [
+      "if (!state.userIsActive) throw new Problem('refresh_token_user_disabled')",
+      '',
+    ],
+    'rotation: an expired session is refused': ['state.sessionExpired || state.tokenExpired', 'state.tokenExpired'],
+    'rotation: an expired token is refused': ['state.sessionExpired || state.tokenExpired', 'state.sessionExpired'],
+    'rotation: only the parent of the head is replayed': ["isParent ? 'replayed' : 'superseded'", "'replayed'"],
+    'rotation: the window is a window': ['if (withinGrace) return', 'if (isParent) return'],
+    'rotation: only the parent of the head is late': ['return isParent && mayRetryLate', 'return mayRetryLate'],
+    'rotation: late retries have a limit': ['lateCount < refreshLateRetries', 'lateCount <= refreshLateRetries'],
+    'rotation: late retries in a row are told from others': ['lateGeneration !== generation ||', ''],
+    'rotation: late retries can be switched off': ['refreshLateRetries > 0 && ', ''],
+    'rotation: a late retry is noted': [
+      'if (state.lateGeneration === state.headGeneration) return true',
+      'return true',
+    ],
+    'rotation: a late retry is counted as late': ["standing === 'late' ? 'late' : 'replayed'", "'replayed'"],
+    'rotation: a reuse ends the session': [
+      'const ended = await core.db.row(revokeReusedSession, { ...sender, sessionId })',
+      'const ended = undefined as unknown',
+    ],
+    'rotation: a reuse counts as an end': ["if (ended) core.counters.sessionsRevoked('reuse', 1)", ''],
+    'rotation: an unknown token is refused': [
+      "if (!state) throw new Problem('refresh_token_invalid')\n  return state",
+      'return state as TokenState',
+    ],
+    'rotation: the former key still answers a retry': [
+      'core.successorKeys\n          .map',
+      'core.successorKeys.slice(0, 1)\n          .map',
+    ],
+    'rotation: the successor is the one that is stored': [
+      '.find(({ secret }) => timingSafeEqual(digestOf(secret), successorDigest))',
+      '.find(() => true)',
+    ],
+    'rotation: what was rotated is counted': [
+      "return { outcome: 'rotated', pair: pairOf(core, grant, token) }",
+      "return { outcome: 'replayed', pair: pairOf(core, grant, token) }",
+    ],
+    'rotation: a logout by a reused token ends its session': [
+      "=== 'reused') await endReusedSession(core, presented, sender)\n  await logOut",
+      "=== 'reused') throw new Problem('refresh_token_reused')\n  await logOut",
+    ],
+  }).map((mutant) =>
+    mutant.name.includes('logout') ? { ...mutant, tests: ['test/contracts/kanban.test.ts'] } : mutant,
+  ),
+  ...mutantsOf('src/core/rotation.ts', ['test/faults/frozen.test.ts'], {
+    'rotation: who has hung up ends nothing': ['if (!sender.isWaiting()) throw', 'if (sender === undefined) throw'],
+  }),
+  ...mutantsOf('src/core/rotation.ts', ['test/db/client.test.ts'], {
+    'rotation: its own lost answer is no reuse': [
+      "timingSafeEqual(digestOf(drawn.secret), successorDigest)) return 'own'",
+      "timingSafeEqual(digestOf(drawn.secret), successorDigest)) return 'reused'",
+    ],
+  }),
+  ...mutantsOf('src/core/tokens.ts', ['test/core/tokens.test.ts', ...tests], {
+    'tokens: the successor needs the presented secret': ['.update(presented.secret)\n', ''],
+    'tokens: the successor needs the salt': ['.update(salt)\n', ''],
+    'tokens: a refresh token has one spelling': ['formatRefreshToken(token) === text ? token : undefined', 'token'],
+    'tokens: the first secret is random': ['secret: randomBytes(32)', 'secret: Buffer.alloc(32)'],
+  }),
+  ...mutantsOf('src/db/refresh-tokens.ts', [...tests, 'test/core/sessions.test.ts'], {
+    'rotate: the digest has to match': [
+      "and t.digest = ${input('digest')}\n      and t.expires_at",
+      "and ${input('digest')}::bytea is not null\n      and t.expires_at",
+    ],
+    'rotate: an expired token does not move the head': ['and t.expires_at > clock_timestamp()\n', ''],
+    'rotate: a revoked session does not move': [
+      'and s.revoked_at is null and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning s.id, s.generation',
+      'and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning s.id, s.generation',
+    ],
+    'rotate: a session of an older epoch does not move': [
+      'and u.session_epoch = s.epoch\n    returning s.id, s.generation',
+      '\n    returning s.id, s.generation',
+    ],
+    'rotate: a disabled user does not move': [
+      'and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning s.id, s.generation',
+      'and u.id = s.user_id and u.session_epoch = s.epoch\n    returning s.id, s.generation',
+    ],
+    'rotate: a token never outlives its session': [
+      "least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)",
+      "refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer)",
+    ],
+    'second look: the digest has to match': [
+      "t.generation = ${input('generation')}::integer\n    and t.digest = ${input('digest')}`",
+      "t.generation = ${input('generation')}::integer\n    and ${input('digest')}::bytea is not null`",
+    ],
+    'second look: an older epoch has ended': [
+      's.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",\n    s.generation',
+      's.revoked_at is not null as "sessionRevoked",\n    s.generation',
+    ],
+    'late: holds only for the parent of the head': ["and s.generation = ${input('generation')}::integer + 1\n", '\n'],
+    'late: is written once for a head': ['and s.late_generation is distinct from s.generation\n', ''],
+    'late: counts on': ['then s.late_count + 1 else 1 end', 'then 1 else 1 end'],
+    'late: begins anew': ['then s.late_count + 1 else 1 end', 'then s.late_count + 1 else s.late_count + 1 end'],
+    'late: is audited': [
+      'sessionId: sql`granted.id`, from: sql`granted` })}',
+      'sessionId: sql`granted.id`, from: sql`granted where false` })}',
+    ],
+    'reuse: leaves one event': [
+      "where id = ${input('sessionId')} and revoked_at is null returning id, user_id",
+      "where id = ${input('sessionId')} returning id, user_id",
+    ],
+  }),
+  ...mutantsOf('src/db/refresh-tokens.ts', sweepTests, {
+    'sweep: keeps young tokens': [
+      "where t.issued_at < now() - make_interval(days => ${input('days')}::integer)\n",
+      'where t.issued_at < now()\n',
+    ],
+    'sweep: keeps the parent of a head': ['t.generation < s.generation - 1 or', 't.generation < s.generation or'],
+    'sweep: takes an expired parent': [
+      'or t.generation < s.generation and t.expires_at < now() as is_spent',
+      'as is_spent',
+    ],
+    'sweep: keeps an idle session for the retention': [
+      "t.expires_at < now() - make_interval(days => ${input('days')}::integer) as is_idle",
+      't.expires_at < now() as is_idle',
+    ],
+    'sweep: takes idle sessions': ['where a.is_idle for update', 'where a.is_idle and false for update'],
+    'sweep: waits for nobody who holds a token': [
+      'where a.is_spent for update of t skip locked',
+      'where a.is_spent for update of t',
+    ],
+    'sweep: does not skip ties': [
+      'order by t.issued_at, t.session_id, t.generation limit 1000',
+      'order by t.issued_at limit 1000',
+    ],
+  }),
+]
