@@ -54,7 +54,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
   await app.register(jwt, { ...config, issuer })
   await app.register(mail, { ...config, issuer })
   await app.register(core, config)
-  await app.register(health)
+  await app.register(health, config)
   await app.register(accountPages)
   await app.register(routes, {
     contracts: config.contracts,
