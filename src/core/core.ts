@@ -53,6 +53,7 @@ export interface Counters {
   readonly sessionsRevoked: (reason: RevokeReason, count: number) => void
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
+  readonly gateRefused: () => void
   readonly mail: (outcome: MailOutcome) => void
   readonly swept: (
     table: 'refresh_tokens' | 'sessions' | 'audit_events' | 'outbox' | 'one_time_tokens',
