@@ -3,6 +3,7 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
+import packageJson from '../../package.json' with { type: 'json' }
 
 const tags = [
   { name: 'login', description: 'Registration, login, refresh and logout.' },
@@ -21,7 +22,7 @@ export default fp<Pick<Config, 'docs'> & { issuer: string }>(
         info: {
           title: 'Latchkey',
           description: 'Self-hosted authentication: JWT access tokens and single-use rotating refresh tokens.',
-          version: '1.0.0',
+          version: packageJson.version,
           contact: { name: 'Latchkey', url: issuer },
           license: { name: 'MIT', identifier: 'MIT' } as never,
         },
