@@ -33,7 +33,7 @@ try {
   // Generated code imports without extensions, which Node alone cannot follow.
   const bundle = { entryPoints: ['calls.ts'], outfile: 'generated/calls.js', bundle: true } as const
   await build({ ...bundle, platform: 'node', format: 'esm', logLevel: 'warning' })
-  const bundled = (await import('./generated/calls.js')) as { calls: typeof calls }
+  const bundled: { calls: typeof calls } = await import('./generated/calls.js')
   await bundled.calls(origin)
   console.log('ok  calls: a registration by each generated client')
   await session(origin)
