@@ -73,6 +73,7 @@ export async function startService(databaseUrl: string): Promise<ServiceProcess>
     DATABASE_POOL_SIZE: String(poolSize),
     SECRET_KEY: randomBytes(32).toString('hex'),
     RATE_LIMITS: 'off',
+    METRICS: 'open',
   }
   const started = performance.now()
   const child = spawn(process.execPath, startArguments(), { env, cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })

@@ -4,7 +4,7 @@ import fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Config } from './config.ts'
 import { logRequests, loggerOptions } from './log.ts'
 import accountPages from './plugins/account-pages.ts'
-import bodies from './plugins/bodies.ts'
+import bodies, { parseFields } from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
 import errors, { refusePath } from './plugins/errors.ts'
@@ -33,7 +33,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     requestTimeout: 10_000,
     http: { connectionsCheckingInterval: 2000 },
     return503OnClosing: false,
-    routerOptions: { ignoreTrailingSlash: true },
+    routerOptions: { ignoreTrailingSlash: true, querystringParser: parseFields },
     clientErrorHandler: refuseConnection,
     frameworkErrors: refusePath,
   })
@@ -54,7 +54,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
   await app.register(jwt, { ...config, issuer })
   await app.register(mail, { ...config, issuer })
   await app.register(core, config)
-  await app.register(health)
+  await app.register(health, config)
   await app.register(accountPages)
   await app.register(routes, {
     contracts: config.contracts,

@@ -56,7 +56,7 @@ export const Environment = Type.Object({
   CORS_ORIGINS: optional('^https?://[^/\\s,*]+(,https?://[^/\\s,*]+)*$'),
   HSTS: Type.Optional(Type.Unsafe<'on' | 'off'>({ type: 'string', enum: ['on', 'off'] })),
   DOCS: switchedOn,
-  METRICS: switchedOn,
+  METRICS: oneOf(['on', 'open', 'off'], 'on'),
   METRICS_TOKEN: optional('^[A-Za-z0-9._~+/=-]{16,}$'),
   RETENTION_DAYS: whole(1, 3650, 7),
   AUDIT_RETENTION_DAYS: whole(1, 3650, 365),
@@ -121,7 +121,8 @@ export interface Config {
   readonly corsOrigins: readonly string[]
   readonly hsts: boolean
   readonly docs: boolean
-  readonly metrics: boolean
+  /** `on`: behind the token, without one nobody reads them. */
+  readonly metrics: Settings['METRICS']
   readonly metricsToken: string | undefined
   readonly retentionDays: number
   readonly auditRetentionDays: number
@@ -163,6 +164,10 @@ export function readConfig(variables: Variables): Config {
     faults.push('TRUSTED_PROXIES: must be a comma-separated list of addresses in CIDR notation, such as 10.0.0.0/8')
   if (settings.SMTP_URL !== undefined && settings.MAIL_FROM === undefined)
     faults.push('MAIL_FROM: is required with SMTP_URL; it is the address that mail comes from')
+  if (settings.METRICS === 'open' && settings.METRICS_TOKEN !== undefined)
+    faults.push('METRICS_TOKEN: is never asked for with METRICS=open; leave one of them out')
+  if (production && settings.METRICS === 'on' && settings.METRICS_TOKEN === undefined)
+    warnings.push('METRICS_TOKEN: is not set; /metrics answers 401 to all. Set it, or METRICS to open or off')
   if (production && settings.SMTP_URL === undefined) warnings.push('SMTP_URL: is not set; mail is kept, but not sent')
   if (settings.RATE_LIMITS === 'off') warnings.push('RATE_LIMITS: are off; passwords can be guessed without a limit')
   const contracts = readContracts(settings.CONTRACTS, faults)
@@ -204,7 +209,8 @@ export function readConfig(variables: Variables): Config {
     corsOrigins: listOf(settings.CORS_ORIGINS),
     hsts: settings.HSTS === undefined ? production : settings.HSTS === 'on',
     docs: settings.DOCS === 'on',
-    metrics: settings.METRICS === 'on',
+    metrics:
+      settings.METRICS === 'on' && !production && settings.METRICS_TOKEN === undefined ? 'open' : settings.METRICS,
     metricsToken: settings.METRICS_TOKEN,
     retentionDays: settings.RETENTION_DAYS,
     auditRetentionDays: settings.AUDIT_RETENTION_DAYS,

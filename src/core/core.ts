@@ -58,6 +58,7 @@ export interface Counters {
   readonly sessionsRevoked: (reason: RevokeReason, count: number) => void
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
+  readonly gateRefused: () => void
   readonly mail: (outcome: MailOutcome) => void
   readonly swept: (table: SweptTable, count: number) => void
   readonly sweepFinished: () => void

@@ -6,10 +6,12 @@ export class Gate {
   readonly #waiting: Array<() => void> = []
   readonly width: number
   readonly length: number
+  private readonly onRefusal: () => void
 
-  constructor(width: number, length: number) {
+  constructor(width: number, length: number, onRefusal: () => void) {
     this.width = width
     this.length = length
+    this.onRefusal = onRefusal
   }
 
   get running(): number {
@@ -33,8 +35,10 @@ export class Gate {
   }
 
   #turn(): Promise<void> {
-    if (this.#waiting.length >= this.length)
+    if (this.#waiting.length >= this.length) {
+      this.onRefusal()
       throw new Problem('unavailable', { cause: 'password gate: queue is full', headers: { 'retry-after': '5' } })
+    }
     return new Promise((resolve) => this.#waiting.push(resolve))
   }
 }

@@ -28,6 +28,7 @@ export interface PasswordCost {
 export interface PasswordMeasures {
   readonly passwordHashed: (seconds: number) => void
   readonly gateWaited: (seconds: number) => void
+  readonly gateRefused: () => void
   /** A stored hash cannot be used: its row is damaged, or its parameters are out of bounds. */
   readonly hashUnusable?: () => void
 }
@@ -46,7 +47,7 @@ export interface Passwords {
 export async function makePasswords(cost: PasswordCost, measures: PasswordMeasures): Promise<Passwords> {
   // argon2 runs on libuv's threads; one is left for DNS and files, or a queue of logins delays every reconnect.
   const threads = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4)
-  const gate = new Gate(Math.max(1, Math.min(availableParallelism(), threads - 1)), gateLength)
+  const gate = new Gate(Math.max(1, Math.min(availableParallelism(), threads - 1)), gateLength, measures.gateRefused)
   // The library's default algorithm is argon2id.
   const options = { ...cost, parallelism: 1 }
 

@@ -8,7 +8,7 @@ import { escapePointer, invalidField, Problem } from '#src/problem.ts'
 export default fp(
   async (app) => {
     app.removeAllContentTypeParsers()
-    await app.register(formbody, { bodyLimit: 65_536, parser: parseForm })
+    await app.register(formbody, { bodyLimit: 65_536, parser: parseFields })
     const parseJson = app.getDefaultJsonParser('error', 'error')
     app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
       if (body.length === 0) return done(null, undefined)
@@ -34,8 +34,8 @@ export default fp(
   { name: 'bodies', dependencies: ['errors'] },
 )
 
-/** Form fields, all of them; bytes that are not UTF-8 become a lone surrogate, which `requireText` refuses. */
-function parseForm(text: string): ParsedUrlQuery {
+/** The fields of a form or a query, all of them; what is not UTF-8 becomes a lone surrogate, which `requireText` refuses. */
+export function parseFields(text: string): ParsedUrlQuery {
   const decode = (part: string) => {
     try {
       return decodeURIComponent(part)

@@ -1,10 +1,14 @@
 import { sql } from 'drizzle-orm'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { statement } from '#src/db/client.ts'
+import { Database, statement } from '#src/db/client.ts'
+import { Deadline } from '#src/db/deadline.ts'
+import { asProblem } from '#src/db/faults.ts'
 import { users } from '#src/db/schema.ts'
 import { Problem } from '#src/problem.ts'
 import { problems, Status } from '#src/routes/fields.ts'
+import { onceASecond } from './once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -14,9 +18,12 @@ declare module 'fastify' {
 }
 
 const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
+/** Load balancers ask again within seconds, so they are told sooner than a request is, in milliseconds. */
+const patience = new Deadline(1500)
 
 /** `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing. */
-const health: FastifyPluginAsyncTypebox = async (app) => {
+const health: FastifyPluginAsyncTypebox<{ readonly databaseUrl: string }> = async (app, { databaseUrl }) => {
+  const reach = probeOf(app, databaseUrl)
   let leaving = false
   app.decorate('leave', () => {
     leaving = true
@@ -58,10 +65,23 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     },
     async () => {
       if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
-      await app.db.rows(reachable, {})
+      await reach()
       return { status: 'ok' as const }
     },
   )
+}
+
+/** Asks on a connection of its own: an instance that is busy is not one that has to be taken out. */
+function probeOf(app: FastifyInstance, databaseUrl: string): () => Promise<void> {
+  const db = new Database(databaseUrl, 1)
+  app.addHook('onClose', () => db.close())
+  return onceASecond(async () => {
+    try {
+      await patience.within(db.rows(reachable, {}), () => {})
+    } catch (error) {
+      throw asProblem(error)
+    }
+  })
 }
 
 export default fp(health, { name: 'health', dependencies: ['db', 'errors'] })

@@ -7,6 +7,8 @@ import type { Config } from '#src/config.ts'
 import type { Counters } from '#src/core/core.ts'
 import { digestOf } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
+import packageJson from '../../package.json' with { type: 'json' }
+import { onceASecond } from './once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -58,8 +60,19 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     const users = gauge('auth_users', 'Users, as the last sweep counted them.')
     const live = gauge('auth_sessions_live', 'Sessions that stand, as the last sweep counted them.')
     const lastSweep = gauge('auth_last_sweep_timestamp_seconds', 'When a sweep of this instance last came to its end.')
+    const refused = new prom.Counter({
+      name: 'auth_password_gate_refused_total',
+      help: 'Password checks refused with 503, because too many waited.',
+      registers,
+    })
     const hashed = histogram('auth_password_hash_seconds', 'Time to compute one password hash.')
     const waited = histogram('auth_password_gate_wait_seconds', 'Time that a password check waited for its turn.')
+    new prom.Gauge({
+      name: 'latchkey_build_info',
+      help: 'Always 1; the labels tell what runs.',
+      labelNames: ['version', 'node'],
+      registers,
+    }).set({ version: packageJson.version, node: process.versions.node }, 1)
     // A series that exists from the start can be alerted on.
     for (const outcome of loginOutcomes) logins.inc({ outcome }, 0)
     for (const outcome of mailOutcomes) mails.inc({ outcome }, 0)
@@ -78,6 +91,7 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
       liveSessions: (count) => live.set(count),
       passwordHashed: (seconds) => hashed.observe(seconds),
       gateWaited: (seconds) => waited.observe(seconds),
+      gateRefused: () => refused.inc(),
     } satisfies Counters)
 
     await app.register(metrics.default, {
@@ -99,17 +113,20 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     register.removeSingleMetric('http_request_summary_seconds')
     for (const kind of ['handles', 'requests', 'resources']) register.removeSingleMetric(`nodejs_active_${kind}_total`)
 
-    if (!exposed) return
+    if (exposed === 'off') return
+    const text = onceASecond(() => register.metrics())
     const options = { schema: { hide: true }, logLevel: 'warn', config: { access: 'public' } } as const
     app.get('/metrics', options, async (request, reply) => {
-      if (metricsToken !== undefined && !carries(request, metricsToken)) throw new Problem('token_missing')
-      return reply.type(register.contentType).send(await register.metrics())
+      if (exposed === 'on') requireToken(request, metricsToken)
+      return reply.type(register.contentType).send(await text())
     })
   },
   { name: 'metrics', dependencies: ['errors'] },
 )
 
-function carries({ headers }: FastifyRequest, token: string): boolean {
-  const given = headers.authorization ?? ''
-  return timingSafeEqual(digestOf(Buffer.from(given)), digestOf(Buffer.from(`Bearer ${token}`)))
+/** RFC 6750 §3.1. A token that is not configured is one that nobody has. */
+function requireToken({ headers: { authorization } }: FastifyRequest, token: string | undefined): void {
+  if (authorization === undefined) throw new Problem('token_missing')
+  const digests = [authorization, `Bearer ${token}`].map((text) => digestOf(Buffer.from(text))) as [Buffer, Buffer]
+  if (token === undefined || !timingSafeEqual(...digests)) throw new Problem('token_invalid')
 }

@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
+import packageJson from '../../package.json' with { type: 'json' }
 
 const tags = [
   { name: 'login', description: 'Registration, login, refresh and logout.' },
@@ -11,6 +13,9 @@ const tags = [
   { name: 'oauth', description: 'OAuth 2.0 by the book, for a first party.' },
   { name: 'operation', description: 'For load balancers and monitors.' },
 ]
+
+const page = (file: string) => readFileSync(new URL(`../pages/${file}`, import.meta.url), 'utf8')
+const icon = { type: 'image/svg+xml', content: page('latchkey.svg') }
 
 /** The OpenAPI document of what is mounted at `/openapi.json`, and Swagger UI at `/docs`. */
 export default fp<Pick<Config, 'docs'> & { issuer: string }>(
@@ -21,7 +26,7 @@ export default fp<Pick<Config, 'docs'> & { issuer: string }>(
         info: {
           title: 'Latchkey',
           description: 'Self-hosted authentication: JWT access tokens and single-use rotating refresh tokens.',
-          version: '1.0.0',
+          version: packageJson.version,
           contact: { name: 'Latchkey', url: issuer },
           license: { name: 'MIT', identifier: 'MIT' } as never,
         },
@@ -42,8 +47,15 @@ export default fp<Pick<Config, 'docs'> & { issuer: string }>(
     await app.register(swaggerUi, {
       routePrefix: '/docs',
       logLevel: 'warn',
-      theme: { title: 'Latchkey' },
-      uiConfig: { deepLinking: true, validatorUrl: null },
+      theme: {
+        title: 'Latchkey',
+        favicon: [{ filename: 'latchkey.svg', rel: 'icon', sizes: 'any', ...icon }],
+        css: [{ filename: 'docs.css', content: page('docs.css') }],
+        js: [{ filename: 'docs.js', content: page('docs.js') }],
+      },
+      logo: icon,
+      // The base layout is the one without the bar to load other documents with.
+      uiConfig: { deepLinking: true, validatorUrl: null, persistAuthorization: true, layout: 'BaseLayout' },
       // Nothing from elsewhere. The plugin's own has `upgrade-insecure-requests`, which blanks the page off loopback.
       staticCSP: {
         'default-src': "'self'",

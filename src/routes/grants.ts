@@ -10,7 +10,10 @@ const Unused = Type.Optional(Type.String({ maxLength: 1024, description: 'Taken 
 export const PasswordGrant = named('PasswordGrant', {
   username: LoginName,
   password: Password,
-  grant_type: Type.Optional(Type.String({ enum: ['password', ''], examples: ['password'] })),
+  // RFC 6749 §3.2: without a value it counts as left out; an enumeration with an empty name breaks generated clients.
+  grant_type: Type.Optional(
+    Type.String({ pattern: '^(password)?$', description: '`password`.', examples: ['password'] }),
+  ),
   scope: Unused,
   client_id: Unused,
   client_secret: Unused,

@@ -49,7 +49,7 @@ const Registration = named('Registration', {
   full_name: Type.Optional(Nullable(FullName)),
 })
 const RefreshGrant = named('RefreshGrant', { refresh_token: Type.Optional(RefreshTokenText) })
-const Logout = named('Logout', {
+const LogoutRequest = named('LogoutRequest', {
   refresh_token: Type.Optional(RefreshTokenText),
   scope: Type.Optional(
     Type.Unsafe<'global' | 'local' | 'others'>({
@@ -182,7 +182,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
         security: [...bearer, {}],
         consumes: jsonFirst,
         headers: TransportHeader,
-        body: Logout,
+        body: LogoutRequest,
         response: { 204: NoContent, ...problems([400, ...refusedLogout, 413, 415]) },
       },
     },

@@ -12,6 +12,7 @@ const production = {
   SECRET_KEY: secret,
   SMTP_URL: 'smtps://mail.example.com',
   MAIL_FROM: 'auth@example.com',
+  METRICS_TOKEN: 'a-token-for-prometheus',
 }
 const faultsOf = (variables: Record<string, string>) => {
   try {
@@ -59,12 +60,32 @@ describe('the settings', () => {
     [{ TRUSTED_PROXIES: '1' }, 'TRUSTED_PROXIES: must be'],
     [{ TRUSTED_PROXIES: '0.0.0.0/0' }, 'TRUSTED_PROXIES: must be'],
     [{ CORS_ORIGINS: '*' }, 'CORS_ORIGINS: must match'],
+    [
+      { METRICS: 'open', METRICS_TOKEN: 'a-token-for-prometheus' },
+      'METRICS_TOKEN: is never asked for with METRICS=open',
+    ],
   ])('refuse %j', (variables, fault) => {
     expect(faultsOf(variables)).toContain(fault)
   })
 
   test('are accepted in production when nothing is missing', () => {
     expect(readConfig(production)).toMatchObject({ production: true, hsts: true, warnings: [] })
+  })
+
+  test.each([
+    ['on', {}, 'open'],
+    ['on', { METRICS_TOKEN: 'a-token-for-prometheus' }, 'on'],
+    ['on', { ...production, METRICS_TOKEN: '' }, 'on'],
+    ['open', { ...production, METRICS_TOKEN: '' }, 'open'],
+    ['off', production, 'off'],
+  ])('open /metrics by METRICS=%s with %j: %s', (METRICS, variables, metrics) => {
+    expect(readConfig({ ...variables, METRICS })).toMatchObject({ metrics })
+  })
+
+  test('warn of metrics that nobody can read', () => {
+    const { warnings } = readConfig({ ...production, METRICS_TOKEN: '' })
+    expect(warnings).toEqual([expect.stringMatching(/^METRICS_TOKEN: is not set; \/metrics answers 401/)])
+    expect(readConfig({ ...production, METRICS_TOKEN: '', METRICS: 'off' }).warnings).toEqual([])
   })
 
   test('may be those of the five services: JWT_SECRET and DB_*', () => {

@@ -7,6 +7,9 @@ import { startService } from '#test/support/service.ts'
 const { app, sql } = await startService()
 const users = '/api/v1/users/'
 const json = { 'content-type': 'application/json' }
+const withBytes = (before: string, after: string) =>
+  Buffer.concat([Buffer.from(before), Buffer.from([0xff, 0xfe]), Buffer.from(after)])
+const listening = app.listen({ port: 0, host: '127.0.0.1' })
 const pointersOf = (reply: { json: () => unknown }) =>
   (reply.json() as { errors?: { pointer: string }[] }).errors?.map(({ pointer }) => pointer)
 
@@ -64,6 +67,14 @@ describe('a body', () => {
 
   test.each([
     ['invalid UTF-8 in JSON', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), json],
+    ['a UTF-16 byte order mark in JSON', Buffer.from([0xff, 0xfe, 0x7b, 0x00, 0x7d, 0x00]), json],
+    ['bytes that are not UTF-8 in the value of a field', withBytes('{"username":"a","password":"', '"}'), json],
+    ['__proto__ beside good fields', '{"username":"a","password":"x","__proto__":{"a":1}}', json],
+    [
+      'constructor.prototype beside good fields',
+      '{"username":"a","password":"x","constructor":{"prototype":{}}}',
+      json,
+    ],
     ['invalid UTF-8 in a form', Buffer.from('username=a&password=\xff', 'latin1'), form],
     ['an escaped lone surrogate in JSON', '{"username":"a","password":"\\udfff"}', json],
     ['an escaped NUL in JSON', '{"username":"a\\u0000","password":"x"}', json],
@@ -126,7 +137,56 @@ describe('a body', () => {
   })
 })
 
+describe('a query', () => {
+  const users = '/api/v1/users'
+
+  test.each([
+    ['/q', 'q=%FF'],
+    ['/q', 'q=%C3'],
+    ['/q', 'q=%ED%A0%80'],
+    ['/q', 'q=%'],
+    ['/q', 'q=a%00'],
+    ['', '%FF=1'],
+  ])('that is no text is a 400 that names the field (%s): %s', async (pointer, query) => {
+    const { userId, tokens } = await signedUp(app)
+    await sql`update users set roles = '{user,admin}' where id = ${userId}`
+    const authorization = `Bearer ${tokens.access_token}`
+    for (const url of [`${users}?${query}`, `/api/v1/me?${query}`]) {
+      const reply = await get(app, url, { authorization })
+      expect([url, reply.statusCode, pointersOf(reply)]).toEqual([url, 400, [pointer]])
+    }
+  })
+
+  test('in bytes that are no ASCII is a 400', async () => {
+    const base = new URL(await listening)
+    for (const bytes of ['\xff', '\xc3\xa4']) {
+      const socket = connect(Number(base.port), base.hostname)
+      socket.write(Buffer.from(`GET /health?q=${bytes} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`, 'latin1'))
+      const [first] = (await socket.toArray()) as Buffer[]
+      expect(first?.toString()).toMatch(/^HTTP\/1.1 400 /)
+    }
+  })
+
+  test('is read as a form is: a plus is a space, and other letters are UTF-8', async () => {
+    const { userId, tokens } = await signedUp(app)
+    await sql`update users set roles = '{user,admin}', full_name = 'Zoë Ångström' where id = ${userId}`
+    const authorization = `Bearer ${tokens.access_token}`
+    for (const [q, found] of [
+      ['Zo%C3%AB+%c3%85ngstr%C3%B6m', 1],
+      ['Zo%C3%AB%2B', 0],
+    ] as const) {
+      const reply = await get(app, `/api/v1/users?q=${q}`, { authorization })
+      expect([q, reply.json<{ items: object[] }>().items.length]).toEqual([q, found])
+    }
+  })
+})
+
 describe('a path', () => {
+  test.each(['%FF', '%C3', '%', '%ED%A0%80'])('with the parameter %s is a 400', async (id) => {
+    const { send } = await signedUp(app)
+    expect((await send('DELETE', `/me/sessions/${id}`)).statusCode).toBe(400)
+  })
+
   test('with a method it does not know is a 405 that names those it does', async () => {
     const reply = await app.inject({ method: 'PUT', url: '/api/v1/me' })
     expect([reply.statusCode, reply.headers['allow']]).toEqual([405, 'DELETE, GET, HEAD, PATCH'])
@@ -148,7 +208,7 @@ describe('a path', () => {
 
 describe('a header', () => {
   test('that is too large is a 431', async () => {
-    const base = new URL(await app.listen({ port: 0 }))
+    const base = new URL(await listening)
     const socket = connect(Number(base.port), base.hostname)
     socket.write(`GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(20_000)}\r\n\r\n`)
     const [first] = (await socket.toArray()) as Buffer[]

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
 import { get, metric, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
-const series = async (app: FastifyInstance) => (await get(app, '/metrics')).body.split('\n')
+const series = async (app: FastifyInstance) => (await app.metricsRegistry.metrics()).split('\n')
 
 describe('the metrics of the use cases', () => {
   test('have these names and labels, each from the start', async () => {
@@ -40,6 +41,7 @@ describe('the metrics of the use cases', () => {
         "auth_users",
         "auth_sessions_live",
         "auth_last_sweep_timestamp_seconds",
+        "auth_password_gate_refused_total",
         "auth_password_hash_seconds_sum",
         "auth_password_hash_seconds_count",
         "auth_password_gate_wait_seconds_sum",
@@ -119,6 +121,34 @@ describe('the metrics of the use cases', () => {
     expect(await metric(app, 'auth_password_gate_running')).toBeGreaterThan(0)
     await Promise.all(logins)
     expect(await metric(app, 'auth_password_gate_running')).toBe(0)
+  })
+
+  test('count the passwords that found the queue full', async () => {
+    const { app } = await startService()
+    const { width, length } = app.core.passwords.gate
+    const refused = () => metric(app, 'auth_password_gate_refused_total')
+    expect(await refused()).toBe(0)
+    const login = () => post(app, '/api/v1/token', { username: 'nobody', password })
+    const replies = await Promise.all(Array.from({ length: width + length + 20 }, login))
+    const busy = replies.filter(({ statusCode }) => statusCode === 503).length
+    expect(busy).toBeGreaterThan(0)
+    expect(await refused()).toBe(busy)
+  })
+})
+
+describe('the metrics of the process', () => {
+  test('name the version that runs, and the Node that it runs on', async () => {
+    const { app } = await startService()
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+    expect(await metric(app, `latchkey_build_info{version="${version}",node="${process.versions.node}"}`)).toBe(1)
+  })
+
+  test('tell how late the event loop is', async () => {
+    const { app } = await startService()
+    const names = (await series(app)).filter((line) => line.startsWith('nodejs_eventloop_lag_'))
+    expect(names.map((line) => line.split(' ')[0])).toEqual(
+      expect.arrayContaining(['nodejs_eventloop_lag_seconds', 'nodejs_eventloop_lag_p99_seconds']),
+    )
   })
 })
 

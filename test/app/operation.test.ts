@@ -36,13 +36,32 @@ describe('/metrics', () => {
     }
   })
 
-  test('can be put behind a token or switched off', async () => {
-    const guarded = await startService({ METRICS_TOKEN: 'a-token-for-prometheus' })
-    expect((await get(guarded.app, '/metrics')).statusCode).toBe(401)
-    const scrape = await get(guarded.app, '/metrics', { authorization: 'Bearer a-token-for-prometheus' })
-    expect(scrape.statusCode).toBe(200)
+  test('can be put behind a token: without it, or with another one, it is a 401', async () => {
+    const { app } = await startService({ METRICS_TOKEN: 'a-token-for-prometheus' })
+    const scrape = (authorization?: string) =>
+      get(app, '/metrics', authorization === undefined ? {} : { authorization })
+    expect((await scrape('Bearer a-token-for-prometheus')).statusCode).toBe(200)
+    expect((await scrape()).json()).toMatchObject({ status: 401, code: 'token_missing' })
+    for (const wrong of ['Bearer another-token-altogether', 'Bearer a-token-for-prometheu', 'Basic YTpi', 'Bearer '])
+      expect((await scrape(wrong)).json()).toMatchObject({ status: 401, code: 'token_invalid' })
+  })
+
+  test('ask for a token in production, are open there only when told so, and can be switched off', async () => {
+    const production = { ENVIRONMENT: 'production', PUBLIC_URL: 'https://auth.example.com' }
+    const { app } = await startService(production)
+    for (const headers of [{}, { authorization: 'Bearer undefined' }])
+      expect((await get(app, '/metrics', headers)).statusCode).toBe(401)
+    const open = await startService({ ...production, METRICS: 'open' })
+    expect((await get(open.app, '/metrics')).statusCode).toBe(200)
     const off = await startService({ METRICS: 'off', DOCS: 'off' })
     for (const path of ['/metrics', '/docs', '/openapi.json']) expect((await get(off.app, path)).statusCode).toBe(404)
+  })
+
+  test('are put together once for all who ask within a second', async () => {
+    const { app } = await startService()
+    const before = get(app, '/metrics')
+    await get(app, '/no/such/path')
+    expect((await before).body).toBe((await get(app, '/metrics')).body)
   })
 })
 
@@ -53,6 +72,7 @@ describe('every reply', () => {
     expect(headers).toMatchObject({
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
+      'x-frame-options': 'DENY',
       'referrer-policy': 'no-referrer',
       'content-security-policy': "default-src 'none';frame-ancestors 'none'",
       'strict-transport-security': expect.stringContaining('max-age=31536000') as string,

@@ -1,14 +1,12 @@
-import { existsSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
-import { type Browser, chromium, type Page } from 'playwright-core'
+import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { get, password, post } from '#test/support/actors.ts'
+import { launchBrowser, noBrowser } from '#test/support/browser.ts'
 import { eventually, linkIn, type MailServer, startMailServer } from '#test/support/mail.ts'
 import { onDatabase, send, type ServerProcess, startServer } from '#test/support/process.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 
-const executablePath = '/usr/bin/chromium'
-const noBrowser = existsSync(executablePath) ? undefined : `skipped: there is no browser at ${executablePath}`
 const newPassword = 'an entirely different phrase'
 const files = ['/account/reset-password', '/account/verify-email', '/account/account.css', '/account/account.js']
 
@@ -45,19 +43,7 @@ describe.skipIf(noBrowser !== undefined)('a person with a browser', { timeout: 1
   const complaints: string[] = []
 
   beforeAll(async () => {
-    browser = await chromium.launch({
-      executablePath,
-      args: [
-        '--headless',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-      ],
-    })
+    browser = await launchBrowser()
     mailServer = await startMailServer()
     const { url } = await cloneDatabase()
     const environment = { SMTP_URL: mailServer.url, MAIL_FROM: 'auth@example.com' }

@@ -4,6 +4,8 @@
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { build } from 'esbuild'
+import type { calls } from './calls.ts'
 import { buildService } from './document.ts'
 import { session } from './session.ts'
 
@@ -25,7 +27,15 @@ try {
   judge('openapi-typescript', file, '--output=generated/openapi-typescript.ts')
   judge('openapi-ts', '--input', file, '--output=generated/hey-api', '--client=@hey-api/client-fetch', '--no-log-file')
   judge('orval', '--input', file, '--output=generated/orval.ts', '--client=fetch', '--fail-on-warnings')
+  judge('kubb', 'generate', '--config=kubb.config.ts')
+  judge('openapi', '--input', file, '--output=generated/codegen')
   judge('tsc')
+  // Generated code imports without extensions, which Node alone cannot follow.
+  const bundle = { entryPoints: ['calls.ts'], outfile: 'generated/calls.js', bundle: true } as const
+  await build({ ...bundle, platform: 'node', format: 'esm', logLevel: 'warning' })
+  const bundled: { calls: typeof calls } = await import('./generated/calls.js')
+  await bundled.calls(origin)
+  console.log('ok  calls: a registration by each generated client')
   await session(origin)
   console.log('ok  session: register, log in, refresh, me, log out')
 } finally {
@@ -34,7 +44,7 @@ try {
 
 /** Runs a program of this package; says what it said only if it fails. */
 function judge(program: string, ...options: string[]): void {
-  const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' }
+  const env = { ...process.env, REDOCLY_TELEMETRY: 'off', DO_NOT_TRACK: '1', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' }
   const args = [`node_modules/.bin/${program}`, ...options]
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
   const line = [program, ...options].join(' ')

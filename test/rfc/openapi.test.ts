@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
 import { startService } from '#test/support/service.ts'
@@ -18,6 +19,7 @@ interface Operation extends Record<'operationId' | 'summary' | 'description', st
   responses: Record<string, Body>
 }
 interface Document {
+  info: { version: string }
   tags: { name: string }[]
   paths: Record<string, Record<string, Operation>>
   components: { schemas: Record<string, Shape>; securitySchemes: object }
@@ -25,7 +27,7 @@ interface Document {
 
 const documentOf = (app: FastifyInstance) => app.swagger() as unknown as Document
 const { app } = await startService()
-const { paths, tags, components } = documentOf(app)
+const { info, paths, tags, components } = documentOf(app)
 const operations = Object.entries(paths).flatMap(([path, item]) =>
   Object.entries(item).map(([method, operation]) => ({ ...operation, route: `${method.toUpperCase()} ${path}` })),
 )
@@ -100,7 +102,7 @@ describe('the OpenAPI document', () => {
     const form = 'application/x-www-form-urlencoded'
     expect(schemaOf(bodyOf('/api/v1/token'), form)?.$ref).toBe('#/components/schemas/PasswordGrant')
     expect(schemaOf(bodyOf('/api/v1/refresh'), form)?.$ref).toBe('#/components/schemas/RefreshGrant')
-    expect(schemaOf(bodyOf('/api/v1/logout'), form)?.$ref).toBe('#/components/schemas/Logout')
+    expect(schemaOf(bodyOf('/api/v1/logout'), form)?.$ref).toBe('#/components/schemas/LogoutRequest')
     expect(['token', 'refresh', 'logout'].map((name) => bodyOf(`/api/v1/${name}`).required)).toEqual([
       true,
       false,
@@ -126,6 +128,35 @@ describe('the OpenAPI document', () => {
     const reply = await app.inject('/openapi.json')
     expect(reply.headers['content-type']).toBe('application/json; charset=utf-8')
     expect(reply.json()).toEqual(JSON.parse(JSON.stringify(app.swagger())))
+  })
+})
+
+describe('generators of clients', () => {
+  const contracts = 'kanban,oauth,llm-optimizer:/llm,ai-chat:/chat,auth-signup:/signup,auth-register:/register'
+
+  test('find no two names of operations and components that differ in case only: some file systems know no case', async () => {
+    const { app: full } = await startService({ CONTRACTS: contracts })
+    const { paths, components } = documentOf(full)
+    const ids = Object.values(paths).flatMap((item) => Object.values(item).map(({ operationId }) => operationId))
+    const names = [...ids, ...Object.keys(components.schemas), ...Object.keys(components.securitySchemes)]
+    const groups = Object.values(Object.groupBy(names, (name) => name.toLowerCase()))
+    expect(groups.filter((group = []) => group.length > 1)).toEqual([])
+  })
+
+  test('find no empty name in an enumeration', async () => {
+    const { app: full } = await startService({ CONTRACTS: contracts })
+    const enums: unknown[][] = []
+    JSON.stringify(full.swagger(), (name, value: unknown) => {
+      if (name === 'enum') enums.push(value as unknown[])
+      return value
+    })
+    expect(enums.length).toBeGreaterThan(0)
+    for (const members of enums) expect(members).not.toContain('')
+  })
+
+  test('find the version of the package', () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
+    expect(info.version).toBe(version)
   })
 })
 

@@ -74,9 +74,9 @@ export function formOf(fields: Record<string, string>): string {
   return new URLSearchParams(fields).toString()
 }
 
-/** The value of one series in `/metrics`, 0 if it is not there. */
+/** The value of one series as it is now, 0 if it is not there; `/metrics` may be a second behind. */
 export async function metric(app: FastifyInstance, series: string): Promise<number> {
-  const { body } = await get(app, '/metrics')
-  const line = body.split('\n').find((text) => text.startsWith(`${series} `))
+  const text = await app.metricsRegistry.metrics()
+  const line = text.split('\n').find((text) => text.startsWith(`${series} `))
   return Number(line?.slice(series.length + 1) ?? 0)
 }
