@@ -106,7 +106,7 @@ describe('a statement', () => {
     expect([db.inUse, db.queued]).toEqual([1, 100])
     const outcomes = (await Promise.all(others)).map((outcome) => String(outcome))
     const count = (text: string) => outcomes.filter((outcome) => outcome === text).length
-    expect([count('unavailable,database: POOL_QUEUE_FULL'), count('unavailable,database: DEADLINE_PASSED')]).toEqual([
+    expect([count('unavailable,database: POOL_QUEUE_FULL'), count('unavailable,database: POOL_QUEUE_TIMEOUT')]).toEqual([
       2, 100,
     ])
     await running
