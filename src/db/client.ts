@@ -6,7 +6,7 @@ import { clock } from './clock.ts'
 import { Connection } from './connection.ts'
 import { addressed, type DriverOptions, plainArray } from './driver.ts'
 import { asProblem, DatabaseError, isDeadline, isOutOfStep, mayRunAgain } from './faults.ts'
-import { patientStreams } from './socket.ts'
+import { PatientStreams } from './socket.ts'
 
 /** Limits of one statement in milliseconds (see docs/architecture.md). */
 const limits = { queue: 600, connect: 2000, lock: 1500, statement: 1800, deadline: 2300 }
@@ -233,7 +233,18 @@ export class Database {
 }
 
 /** A connection for work at the start, alone: it may hold locks and open transactions. Ends only when it is told to. */
-export function connectAlone(url: string): postgres.Sql {
-  const options = { max: 1, onnotice: () => {}, connect_timeout: 10, fetch_types: false, socket: patientStreams() }
-  return postgres(...addressed(url, options as DriverOptions))
+export function connectAlone(url: string, extra: DriverOptions = {}): postgres.Sql {
+  const streams = new PatientStreams()
+  const options = {
+    max: 1,
+    onnotice: () => {},
+    connect_timeout: 10,
+    fetch_types: false,
+    socket: streams.open,
+    ...extra,
+  }
+  const connection = postgres(...addressed(url, options as DriverOptions))
+  const end = connection.end.bind(connection)
+  // The driver says goodbye and waits for the other side, which may be gone.
+  return Object.assign(connection, { end: (how?: { timeout?: number }) => end(how).finally(() => streams.close()) })
 }

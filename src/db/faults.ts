@@ -10,6 +10,9 @@ export class DatabaseError extends Error {
   }
 }
 
+/** The database cannot be used as it is; the message says why, for the person at the terminal. */
+export class SchemaError extends Error {}
+
 /** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
 export function violates(error: unknown, index: string): boolean {
   return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index

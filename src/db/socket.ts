@@ -42,13 +42,24 @@ const patience = { connects: 5, withinMs: 10_000, pauseMs: 100 }
  * Streams for a connection that the driver may open again. It does so at once, for ever, where connections are taken and
  * closed: here with growing pauses, and after five within ten seconds no more.
  */
-export function patientStreams(): (place: Place) => Promise<Duplex> {
-  let times: number[] = []
-  return async (place) => {
+export class PatientStreams {
+  #times: number[] = []
+  #last: Duplex | undefined
+  #isClosed = false
+
+  readonly open = async (place: Place): Promise<Duplex> => {
     const now = performance.now()
-    times = [...times.filter((time) => now - time < patience.withinMs), now]
-    if (times.length > patience.connects) return failingStream(new DatabaseError('CONNECTION_CLOSED'))
-    if (times.length > 1) await setTimeout(patience.pauseMs * 2 ** (times.length - 2))
-    return connectedStream(place, patience.withinMs)
+    this.#times = [...this.#times.filter((time) => now - time < patience.withinMs), now]
+    const again = this.#times.length - 1
+    if (this.#isClosed || again >= patience.connects) return failingStream(new DatabaseError('CONNECTION_CLOSED'))
+    if (again > 0) await setTimeout(patience.pauseMs * 2 ** (again - 1))
+    this.#last = await connectedStream(place, patience.withinMs)
+    if (this.#isClosed) this.#last.destroy()
+    return this.#last
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#last?.destroy()
   }
 }

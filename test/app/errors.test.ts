@@ -127,7 +127,7 @@ const causes: Record<ProblemCode, () => Promise<Answer>> = {
     const { userId, send } = await signedUp(service.app)
     await service.sql.unsafe(`begin; select from users where id = ${userId} for update`)
     const change = send('PATCH', '/me', { full_name: 'X' })
-    for (let cut: unknown[] = []; cut.length === 0;)
+    for (let cut: readonly unknown[] = []; cut.length === 0;)
       cut = await sql`
         select pg_terminate_backend(pid) from pg_stat_activity
         where wait_event_type = 'Lock' and datname = ${new URL(service.url).pathname.slice(1)}`
