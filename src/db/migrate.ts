@@ -59,7 +59,7 @@ async function reached(connection: postgres.Sql): Promise<boolean> {
     return await isBehindPooler(connection)
   } catch (error) {
     const code = codeOf(error)
-    if (code === 'CONNECTION_CLOSED')
+    if (/^(CONNECTION_CLOSED|ECONNRESET|EPIPE)$/.test(code))
       throw new SchemaError('The database takes connections and closes them; is it a proxy with no database behind it?')
     if (code.startsWith('CONNECT'))
       throw new SchemaError(`The database did not answer within ${reachMs / 1000} seconds.`)
