@@ -35,7 +35,7 @@ export class Budget {
     if (this.#left < Math.max(leastMs, roundTrips * this.#slowest)) throw new DatabaseError('BUDGET_SPENT')
   }
 
-  /** Takes the time that was waited, for so many round trips if it was for the database. */
+  /** Takes the time that was waited; that of an answer shows how slow its round trips are. */
   spend(ms: number, roundTrips?: number): void {
     this.#left -= ms
     if (roundTrips !== undefined) this.#slowest = Math.max(this.#slowest, ms / roundTrips)

@@ -4,7 +4,7 @@ import postgres from 'postgres'
 import { Budget } from './budget.ts'
 import { clock } from './clock.ts'
 import { Connection } from './connection.ts'
-import { addressed, type DriverOptions, plainArray } from './driver.ts'
+import { addressed, type DriverOptions, types } from './driver.ts'
 import { asProblem, DatabaseError, isDeadline, isOutOfStep, mayRunAgain } from './faults.ts'
 import { PatientStreams } from './socket.ts'
 
@@ -19,7 +19,7 @@ const pauseMs = { first: 50, last: 500 }
 const poolOptions: DriverOptions = {
   onnotice: () => {},
   fetch_types: false,
-  types: { plainArray },
+  types,
   connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
 }
 
@@ -156,13 +156,14 @@ export class Database {
     budget.requireRest(query.repeatable ? 0 : roundTrips)
     const begun = clock.now
     try {
-      return await connection.run(query, values, Math.min(limits.deadline, budget.left))
+      const rows = await connection.run(query, values, Math.min(limits.deadline, budget.left))
+      budget.spend(clock.now - begun, roundTrips)
+      return rows
     } catch (error) {
+      budget.spend(clock.now - begun)
       if (isOutOfStep(error)) connection.destroy()
       if (isDeadline(error)) this.#suspectAll()
       throw error
-    } finally {
-      budget.spend(clock.now - begun, roundTrips)
     }
   }
 

@@ -1,6 +1,6 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { readMigrationFiles } from 'drizzle-orm/migrator'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { migrate } from 'drizzle-orm/postgres-js/migrator'
 import type postgres from 'postgres'
@@ -85,20 +85,28 @@ async function migrateInTurn(connection: postgres.Sql, migrationsFolder: string)
 }
 
 /** The number of migrations that are still to come; throws `SchemaError` when one of them would be skipped. */
-async function pendingMigrations(connection: postgres.Sql, migrationsFolder: string): Promise<number> {
-  const known = readMigrationFiles({ migrationsFolder }).map(({ folderMillis }) => folderMillis)
+async function pendingMigrations(connection: postgres.Sql, folder: string): Promise<number> {
+  const known = await migrationsIn(folder)
   const applied = await appliedMigrations(connection)
-  if (applied.some((at) => !known.includes(at)))
+  if (applied.some((at) => !known.some(({ when }) => when === at)))
     throw new SchemaError(
       'The database is newer than this version of Latchkey; run the newer version or restore a backup.',
     )
-  const pending = known.filter((at) => !applied.includes(at))
+  const pending = known.filter(({ when }) => !applied.includes(when))
   // Drizzle applies what is newer than the last that was applied, and passes over the rest.
-  if (pending.some((at) => at < Math.max(...applied)))
+  const late = pending.find(({ when }) => when < Math.max(...applied))
+  if (late)
     throw new SchemaError(
-      'A migration of this version is older than the last that the database has had, and would be left out; give it a newer stamp in drizzle/meta/_journal.json.',
+      `The migration ${late.tag} is older than the last that was applied, and would be left out; generate it anew.`,
     )
   return pending.length
+}
+
+async function migrationsIn(folder: string): Promise<{ when: number; tag: string }[]> {
+  const journal = JSON.parse(await readFile(join(folder, 'meta/_journal.json'), 'utf8')) as {
+    entries: { when: number; tag: string }[]
+  }
+  return journal.entries
 }
 
 async function appliedMigrations(connection: postgres.Sql): Promise<number[]> {

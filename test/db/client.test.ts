@@ -5,6 +5,7 @@ import { violates } from '#src/db/faults.ts'
 import { Problem } from '#src/problem.ts'
 import { get, password, post, signedUp } from '#test/support/actors.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
+import { cleanUp } from '#test/support/clean-up.ts'
 import { proxyTo } from '#test/support/proxy.ts'
 
 const database = await cloneDatabase()
@@ -141,6 +142,23 @@ describe('a statement', () => {
       .catch((reason: unknown) => reason)
     expect([violates(error, 'users_email_key'), violates(error, 'users_username_key')]).toEqual([true, false])
     expect(violates(new Error('23505'), 'users_email_key')).toBe(false)
+  })
+})
+
+describe('a new connection that says nothing', () => {
+  test('takes no statement with it that runs on another', async () => {
+    const db = new Database(proxy.url, 3)
+    cleanUp(() => db.close(0))
+    await Promise.all([1, 2].map(() => db.rows(wait, { seconds: 0.1 })))
+    proxy.muteNew(true)
+    const long = () => db.rows(wait, { seconds: 1.6 })
+    const running = [1, 2].map(() => long().then(long))
+    await expect(db.rows(wait, { seconds: 0 }).catch(codeOf)).resolves.toEqual([
+      'unavailable',
+      'database: CONNECT_TIMEOUT',
+    ])
+    proxy.muteNew(false)
+    expect(await Promise.all(running)).toHaveLength(2)
   })
 })
 

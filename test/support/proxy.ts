@@ -7,6 +7,7 @@ export class Proxy {
   roundTrips = 0
   connects = 0
   #isMuted = false
+  #isMutedForNew = false
   #isClosed = false
   #isLosing = false
   #delayMs = 0
@@ -41,6 +42,11 @@ export class Proxy {
   /** Swallows what clients say. */
   mute(muted: boolean): void {
     this.#isMuted = muted
+  }
+
+  /** As `mute`, for connections to come. */
+  muteNew(muted: boolean): void {
+    this.#isMutedForNew = muted
   }
 
   /** Stops passing on anything, in either direction; what was said meanwhile arrives later. */
@@ -81,9 +87,10 @@ export class Proxy {
     if (this.#isClosed) return void client.destroy()
     const upstream = connect(this.#place())
     const syncs = countSyncs()
+    const isMuted = this.#isMutedForNew
     client.on('data', (chunk: Buffer) => {
       this.roundTrips += syncs(chunk)
-      if (!this.#isMuted) upstream.write(chunk)
+      if (!this.#isMuted && !isMuted) upstream.write(chunk)
     })
     upstream.on('data', (chunk: Buffer) => this.#answer(client, chunk))
     for (const [socket, other] of [
