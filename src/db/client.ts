@@ -3,18 +3,17 @@ import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
 import postgres from 'postgres'
 import { Budget } from './budget.ts'
 import { clock } from './clock.ts'
-import { Connection } from './connection.ts'
+import type { Connection } from './connection.ts'
+import { Connects } from './connects.ts'
 import { addressed, type DriverOptions, types } from './driver.ts'
 import { asProblem, DatabaseError, isDeadline, isOutOfStep, mayRunAgain } from './faults.ts'
 import { PatientStreams } from './socket.ts'
 
 /** Limits of one statement in milliseconds (see docs/architecture.md). */
-const limits = { queue: 600, connect: 2000, lock: 1500, statement: 1800, deadline: 2300 }
+const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
 /** Callers that may wait for one connection; more are refused at once. */
 const queuePerConnection = 100
 const idleMs = 60_000
-/** The pause after a connection could not be made grows from the first to the last. */
-const pauseMs = { first: 50, last: 500 }
 
 const poolOptions: DriverOptions = {
   onnotice: () => {},
@@ -78,18 +77,16 @@ export function columns(table: PgTable, alias: string, names?: readonly string[]
 export class Database {
   #free: number
   #idle: Connection[] = []
-  #failures = 0
-  #pausedUntil = 0
   #isClosed = false
   readonly #open = new Set<Connection>()
   readonly #waiting: Array<() => void> = []
-  readonly #address: [string, DriverOptions]
+  readonly #connects: Connects
   readonly #closesIdle: NodeJS.Timeout
   readonly #onProblem: (message: string) => void
   readonly size: number
 
   constructor(url: string, size: number, onProblem: (message: string) => void = () => {}) {
-    this.#address = addressed(url, poolOptions)
+    this.#connects = new Connects(addressed(url, poolOptions))
     this.#free = size
     this.#onProblem = onProblem
     this.#closesIdle = setInterval(() => this.#closeIdle(performance.now() - idleMs), idleMs / 4).unref()
@@ -136,17 +133,30 @@ export class Database {
   }
 
   async #attempt(query: Compiled, values: never[], budget: Budget): Promise<unknown> {
-    const asked = clock.now
     budget.requireRest()
-    if (this.#free > 0) this.#free--
-    else await this.#turn()
-    let connection: Connection | undefined
+    const connection = this.#takeIdle() ?? (await this.#take(budget))
     try {
-      connection = this.#idle.pop() ?? (await this.#connect(budget.left))
-      budget.spend(clock.now - asked)
       return await this.#run(connection, query, values, budget)
     } finally {
       this.#giveBack(connection)
+    }
+  }
+
+  #takeIdle(): Connection | undefined {
+    // Without a free place an idle connection is on its way to who waited for it.
+    const connection = this.#free > 0 ? this.#idle.pop() : undefined
+    if (connection) this.#free--
+    return connection
+  }
+
+  async #take(budget: Budget): Promise<Connection> {
+    const asked = clock.now
+    try {
+      if (this.#free > 0) this.#free--
+      else await this.#turn()
+      return this.#idle.pop() ?? (await this.#connect(budget.left - (clock.now - asked)))
+    } finally {
+      budget.spend(clock.now - asked)
     }
   }
 
@@ -182,34 +192,23 @@ export class Database {
     })
   }
 
-  async #connect(left: number): Promise<Connection> {
-    const pause = Math.min(this.#pausedUntil - performance.now(), left)
-    if (pause > 0) await new Promise<void>((resolve) => void clock.set(pause, resolve))
-    if (this.#isClosed) throw new DatabaseError('CONNECTION_ENDED')
+  async #connect(ms: number): Promise<Connection> {
     try {
-      const connection = await Connection.open(this.#address, Math.min(limits.connect, left), this.#forget)
-      this.#failures = 0
+      if (this.#isClosed) throw new DatabaseError('CONNECTION_ENDED')
+      const connection = await this.#connects.open(ms, this.#forget)
       this.#open.add(connection)
       return connection
     } catch (error) {
-      this.#pauseConnects()
+      this.#giveBack(undefined)
       throw error
     }
-  }
-
-  /** Those who were on their way when the first failed count as one failure. */
-  #pauseConnects(): void {
-    const now = performance.now()
-    if (now < this.#pausedUntil) return
-    this.#pausedUntil = now + Math.min(pauseMs.first * 2 ** this.#failures, pauseMs.last)
-    this.#failures++
   }
 
   #giveBack(connection: Connection | undefined): void {
     if (connection?.isUsable && !this.#isClosed) {
       connection.idleSince = performance.now()
       this.#idle.push(connection)
-    } else void connection?.close(0)
+    } else void connection?.close(1)
     const next = this.#waiting.shift()
     if (next) next()
     else this.#free++
@@ -229,7 +228,7 @@ export class Database {
   #closeIdle(before: number): void {
     const old = this.#idle.filter(({ idleSince }) => idleSince < before)
     this.#idle = this.#idle.filter((connection) => !old.includes(connection))
-    for (const connection of old) void connection.close(0)
+    for (const connection of old) void connection.close(1)
   }
 }
 

@@ -7,7 +7,7 @@ export class Proxy {
   roundTrips = 0
   connects = 0
   #isMuted = false
-  #isMutedForNew = false
+  #lateMs = 0
   #isClosed = false
   #isLosing = false
   #delayMs = 0
@@ -44,9 +44,9 @@ export class Proxy {
     this.#isMuted = muted
   }
 
-  /** As `mute`, for connections to come. */
-  muteNew(muted: boolean): void {
-    this.#isMutedForNew = muted
+  /** Lets connections to come wait for so long before anything gets through. */
+  admitLate(ms: number): void {
+    this.#lateMs = ms
   }
 
   /** Stops passing on anything, in either direction; what was said meanwhile arrives later. */
@@ -85,12 +85,12 @@ export class Proxy {
   #join(client: Socket): void {
     this.connects++
     if (this.#isClosed) return void client.destroy()
+    if (this.#lateMs > 0) setTimeout(() => client.resume(), this.#lateMs)
     const upstream = connect(this.#place())
     const syncs = countSyncs()
-    const isMuted = this.#isMutedForNew
     client.on('data', (chunk: Buffer) => {
       this.roundTrips += syncs(chunk)
-      if (!this.#isMuted && !isMuted) upstream.write(chunk)
+      if (!this.#isMuted) upstream.write(chunk)
     })
     upstream.on('data', (chunk: Buffer) => this.#answer(client, chunk))
     for (const [socket, other] of [
@@ -98,7 +98,7 @@ export class Proxy {
       [upstream, client],
     ] as const) {
       this.#sockets.add(socket)
-      if (this.#isHeld) socket.pause()
+      if (this.#isHeld || (this.#lateMs > 0 && socket === client)) socket.pause()
       socket.on('error', () => {})
       socket.on('close', () => {
         this.#sockets.delete(socket)
