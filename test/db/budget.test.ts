@@ -74,10 +74,10 @@ describe('the budget of a request', () => {
       const { app } = await startService({}, { url, sql })
       const { me, refresh } = await signedUp(app)
       const seen: (Budget | undefined)[] = []
-      const { rows } = app.db
+      const rows = app.db.rows.bind(app.db)
       app.db.rows = (...args) => {
         seen.push(Budget.current)
-        return rows.apply(app.db, args) as never
+        return rows(...args) as never
       }
       await (method === 'GET' ? me() : refresh())
       expect(seen).toHaveLength(1)
