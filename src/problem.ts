@@ -38,6 +38,11 @@ export const catalogue = {
   headers_too_large: [431, 'invalid_request', 'The header is too large.'],
   internal_error: [500, 'server_error', 'Something went wrong on our side.'],
   unavailable: [503, 'temporarily_unavailable', 'The service is busy or a part of it is away; try again shortly.'],
+  outcome_unknown: [
+    503,
+    'temporarily_unavailable',
+    'The answer was lost: this may have been done; look before you repeat.',
+  ],
 } as const satisfies Record<string, readonly [status: number, error: string | null, detail: string]>
 
 export type ProblemCode = keyof typeof catalogue

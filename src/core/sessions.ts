@@ -1,6 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto'
 import DataLoader from 'dataloader'
 import { type Origin, recordEvent } from '#src/db/audit-events.ts'
+import { Budget } from '#src/db/budget.ts'
 import type { Database } from '#src/db/client.ts'
 import { resendVerification } from '#src/db/one-time-tokens.ts'
 import {
@@ -40,7 +41,7 @@ export async function logIn(core: Core, name: string, password: string, origin: 
     core.counters.login('succeeded')
     return pair
   } catch (error) {
-    if (error instanceof Problem && error.code === 'unavailable') core.counters.login('unavailable')
+    if (error instanceof Problem && error.status === 503) core.counters.login('unavailable')
     throw error
   }
 }
@@ -76,20 +77,37 @@ async function attemptLogin(core: Core, name: string, password: string, origin: 
   }
 }
 
-/** Reads the states of sessions; requests that arrive in one turn of the event loop share a query, none a result. */
+/**
+ * Reads the states of sessions; requests that arrive in one turn of the event loop share a query, none a result. The
+ * query has a budget of its own, or the first of them would lend it what is left of its; each pays for it.
+ */
 export function makeSessionStates(db: Database): SessionStates {
-  const read = async (claims: ReadonlyArray<SessionClaims>) => {
-    const states = Array.from<SessionState | undefined>({ length: claims.length })
-    const sessionIds = claims.map(({ sessionId }) => sessionId)
-    const userIds = claims.map(({ userId }) => userId)
-    for (const { place, ...state } of await db.rows(sessionStates, { sessionIds, userIds })) states[place - 1] = state
+  const read = async (asked: ReadonlyArray<Asked>) => {
+    const states = Array.from<SessionState | undefined>({ length: asked.length })
+    const sessionIds = asked.map(({ claims }) => claims.sessionId)
+    const userIds = asked.map(({ claims }) => claims.userId)
+    const budget = new Budget()
+    try {
+      const rows = await budget.run(() => db.rows(sessionStates, { sessionIds, userIds }))
+      for (const { place, ...state } of rows) states[place - 1] = state
+    } finally {
+      for (const { payer } of asked) payer?.pay(budget)
+    }
     return states
   }
-  return new DataLoader(read, { cache: false, maxBatchSize: 200, batchScheduleFn: (run) => setImmediate(run) })
+  const batchScheduleFn = (run: () => void) => setImmediate(run)
+  const loader = new DataLoader(read, { cache: false, maxBatchSize: 200, batchScheduleFn })
+  return { load: (claims) => loader.load({ claims, payer: Budget.current }) }
 }
 
 type SessionClaims = Pick<AccessClaims, 'sessionId' | 'userId'>
-export type SessionStates = Pick<DataLoader<SessionClaims, SessionState | undefined>, 'load'>
+interface Asked {
+  readonly claims: SessionClaims
+  readonly payer: Budget | undefined
+}
+export interface SessionStates {
+  readonly load: (claims: SessionClaims) => Promise<SessionState | undefined>
+}
 
 /** The user and the session of an access token; throws a 401 `Problem` once either no longer stands. One query. */
 export async function authenticate(core: Core, accessToken: string): Promise<Authentication> {

@@ -1,23 +1,42 @@
 import { getTableColumns, is, Placeholder, type SQL, sql } from 'drizzle-orm'
 import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
 import postgres from 'postgres'
-import { Deadline } from './deadline.ts'
-import { asProblem, DatabaseError, mayRunAgain } from './faults.ts'
+import { Budget } from './budget.ts'
+import { clock } from './clock.ts'
+import type { Connection } from './connection.ts'
+import { Connects } from './connects.ts'
+import { addressed, type DriverOptions, types } from './driver.ts'
+import { asProblem, DatabaseError, isDeadline, isOutOfStep, mayRunAgain } from './faults.ts'
+import { PatientStreams } from './socket.ts'
 
-/** Limits of one statement in milliseconds; together they keep it under 3 s (see docs/architecture.md). */
-const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300, retry: 300 }
+/** Limits of one statement in milliseconds (see docs/architecture.md). */
+const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
 /** Callers that may wait for one connection; more are refused at once. */
 const queuePerConnection = 100
+const idleMs = 60_000
+
+const poolOptions: DriverOptions = {
+  onnotice: () => {},
+  fetch_types: false,
+  types,
+  connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
+}
 
 type Values = Record<string, unknown>
 
-/** One SQL statement with named placeholders, compiled once, prepared by name on each connection. */
-export interface Statement<Input extends Values, Row> {
+/** SQL as the driver takes it. */
+export interface Compiled {
   readonly text: string
+  /** The text between the parameters: one array for ever, because the driver remembers each that it has seen fail. */
+  readonly strings: TemplateStringsArray
   /** Of the placeholders, in the order of the parameters. */
   readonly names: readonly string[]
   /** Safe to send again when a connection was lost and nobody knows whether it ran. */
   readonly repeatable: boolean
+}
+
+/** One SQL statement with named placeholders, compiled once, prepared by name on each connection. */
+export interface Statement<Input extends Values, Row> extends Compiled {
   readonly types?: { input: Input; row: Row }
 }
 
@@ -30,12 +49,17 @@ export function statement<Input extends Values, Row>(query: SQL, repeatable = fa
     if (!is(param, Placeholder)) throw new Error(`a value in a statement that takes placeholders only: ${text}`)
     return param.name
   })
-  return { text, names, repeatable }
+  const strings = text.split(/\$\d+/)
+  if (strings.length !== names.length + 1) throw new Error(`a dollar sign in a statement: ${text}`)
+  return { text, strings: Object.assign(strings, { raw: strings }), names, repeatable }
 }
 
-/** The values of a statement's parameters. */
-export function valuesOf({ names }: { readonly names: readonly string[] }, input: Values): never[] {
-  return names.map((name) => input[name] as never)
+/** The values of a statement's parameters; throws when one is missing, which is a mistake of the caller. */
+export function valuesOf({ names }: Pick<Compiled, 'names'>, input: Values): never[] {
+  return names.map((name) => {
+    if (input[name] === undefined) throw new TypeError(`the parameter ${name} of a statement is missing`)
+    return input[name] as never
+  })
 }
 
 /** The select list of a table, each column under its TypeScript name. */
@@ -49,25 +73,25 @@ export function columns(table: PgTable, alias: string, names?: readonly string[]
   )
 }
 
-/** The pool, with what postgres.js leaves out: a bounded queue, a deadline for every statement, one retry. */
+/** The pool: a bounded queue, a time limit for every statement, one more try, pauses between connects that fail. */
 export class Database {
-  #pool: postgres.Sql
   #free: number
+  #idle: Connection[] = []
+  #isClosed = false
+  readonly #open = new Set<Connection>()
   readonly #waiting: Array<() => void> = []
-  readonly #deadline = new Deadline(limits.deadline)
-  readonly #patience = new Deadline(limits.queue)
-  readonly #connect: () => postgres.Sql
+  readonly #connects: Connects
+  readonly #closesIdle: NodeJS.Timeout
+  readonly #onProblem: (message: string) => void
   readonly size: number
 
   constructor(url: string, size: number, onProblem: (message: string) => void = () => {}) {
-    this.#connect = () => connect(url, size)
-    this.#pool = this.#connect()
+    this.#connects = new Connects(addressed(url, poolOptions))
     this.#free = size
+    this.#onProblem = onProblem
+    this.#closesIdle = setInterval(() => this.#closeIdle(performance.now() - idleMs), idleMs / 4).unref()
     this.size = size
-    this.onProblem = onProblem
   }
-
-  private readonly onProblem: (message: string) => void
 
   get inUse(): number {
     return this.size - this.#free
@@ -77,20 +101,22 @@ export class Database {
     return this.#waiting.length
   }
 
-  /** Runs a statement and resolves to its rows; throws `Problem` `unavailable` when the database is away or too slow. */
+  /**
+   * Runs a statement and resolves to its rows; throws `Problem` `unavailable` when the database is away or too slow and
+   * nothing was written, `outcome_unknown` when it may have been. Keeps to the budget of the request.
+   */
   async rows<Input extends Values, Row>(query: Statement<Input, Row>, input: Input): Promise<Row[]> {
     const values = valuesOf(query, input)
-    const started = performance.now()
+    const budget = Budget.current ?? new Budget()
     try {
-      return (await this.#run(query.text, values)) as Row[]
+      return (await this.#attempt(query, values, budget)) as Row[]
     } catch (error) {
-      const inTime = performance.now() - started < limits.retry
-      if (!mayRunAgain(error, query.repeatable && inTime)) throw asProblem(error)
+      if (!mayRunAgain(error, query.repeatable)) throw asProblem(error, query.repeatable)
     }
     try {
-      return (await this.#run(query.text, values)) as Row[]
+      return (await this.#attempt(query, values, budget)) as Row[]
     } catch (error) {
-      throw asProblem(error)
+      throw asProblem(error, query.repeatable)
     }
   }
 
@@ -101,84 +127,124 @@ export class Database {
 
   /** Closes every connection, after `seconds` also those in use. */
   async close(seconds = 3): Promise<void> {
-    await this.#pool.end({ timeout: seconds })
+    this.#isClosed = true
+    clearInterval(this.#closesIdle)
+    await Promise.all([...this.#open].map((connection) => connection.close(seconds)))
   }
 
-  #run(text: string, values: never[]): Promise<unknown> {
-    if (this.#free === 0) return this.#turn().then(() => this.#send(text, values))
-    this.#free--
-    return this.#send(text, values)
+  async #attempt(query: Compiled, values: never[], budget: Budget): Promise<unknown> {
+    budget.requireRest()
+    const connection = this.#takeIdle() ?? (await this.#take(budget))
+    try {
+      return await this.#run(connection, query, values, budget)
+    } finally {
+      this.#giveBack(connection)
+    }
   }
 
-  #send(text: string, values: never[]): Promise<unknown> {
-    const pool = this.#pool
-    // The place in the pool is free again when the connection is, which may be after the deadline.
-    return this.#deadline.within(
-      pool.unsafe(text, values, { prepare: true }),
-      () => {
-        // The server ends a slow statement itself, sooner; that it did not means the connection is dead: start afresh.
-        if (this.#pool !== pool) return
-        this.onProblem('the database does not answer; its connections are replaced')
-        this.#pool = this.#connect()
-        pool.end({ timeout: 0 }).catch(() => {})
-      },
-      this.#release,
-    )
+  #takeIdle(): Connection | undefined {
+    // Without a free place an idle connection is on its way to who waited for it.
+    const connection = this.#free > 0 ? this.#idle.pop() : undefined
+    if (connection) this.#free--
+    return connection
   }
 
-  async #turn(): Promise<void> {
+  async #take(budget: Budget): Promise<Connection> {
+    const asked = clock.now
+    try {
+      if (this.#free > 0) this.#free--
+      else await this.#turn()
+      return this.#idle.pop() ?? (await this.#connect(budget.left - (clock.now - asked)))
+    } finally {
+      budget.spend(clock.now - asked)
+    }
+  }
+
+  async #run(connection: Connection, query: Compiled, values: never[], budget: Budget): Promise<unknown> {
+    const roundTrips = connection.roundTripsOf(query)
+    // What only reads, or may be sent again, leaves nobody in doubt when its answer comes too late.
+    budget.requireRest(query.repeatable ? 0 : roundTrips)
+    const begun = clock.now
+    try {
+      const rows = await connection.run(query, values, Math.min(limits.deadline, budget.left))
+      budget.spend(clock.now - begun, roundTrips)
+      return rows
+    } catch (error) {
+      budget.spend(clock.now - begun)
+      if (isOutOfStep(error)) connection.destroy()
+      if (isDeadline(error)) this.#suspectAll()
+      throw error
+    }
+  }
+
+  #turn(): Promise<void> {
     if (this.#waiting.length >= this.size * queuePerConnection) throw new DatabaseError('POOL_QUEUE_FULL')
-    const turn = Promise.withResolvers<void>()
-    this.#waiting.push(turn.resolve)
-    await this.#patience.within(turn.promise, () => {
-      const place = this.#waiting.indexOf(turn.resolve)
-      if (place >= 0) this.#waiting.splice(place, 1)
-      else this.#release()
+    return new Promise((resolve, reject) => {
+      const alarm = clock.set(limits.queue, () => {
+        this.#waiting.splice(this.#waiting.indexOf(turn), 1)
+        reject(new DatabaseError('POOL_QUEUE_TIMEOUT'))
+      })
+      const turn = () => {
+        clock.cancel(alarm)
+        resolve()
+      }
+      this.#waiting.push(turn)
     })
   }
 
-  readonly #release = (): void => {
+  async #connect(ms: number): Promise<Connection> {
+    try {
+      if (this.#isClosed) throw new DatabaseError('CONNECTION_ENDED')
+      const connection = await this.#connects.open(ms, this.#forget)
+      this.#open.add(connection)
+      return connection
+    } catch (error) {
+      this.#giveBack(undefined)
+      throw error
+    }
+  }
+
+  #giveBack(connection: Connection | undefined): void {
+    if (connection?.isUsable && !this.#isClosed) {
+      connection.idleSince = performance.now()
+      this.#idle.push(connection)
+    } else void connection?.close(1)
     const next = this.#waiting.shift()
     if (next) next()
     else this.#free++
   }
-}
 
-/** A connection for work at the start, alone: it may hold locks and open transactions. */
-export function connectAlone(url: string): postgres.Sql {
-  return postgres(...addressed(url, { max: 1, onnotice: () => {}, connect_timeout: 10, fetch_types: false }))
-}
-
-/** Arrays of words, numbers and UUIDs; declared here, they need no round trip to ask for their types. */
-const plainArray: postgres.PostgresType<ReadonlyArray<string | number>> = {
-  to: 1009,
-  from: [1007, 1009, 2951],
-  // In quotes, or the word null would be no word.
-  serialize: (items: readonly (string | number)[]) => `{${items.map((item) => `"${item}"`).join(',')}}`,
-  parse: (text: string) => text.slice(1, -1).replaceAll('"', '').split(',').filter(Boolean),
-}
-
-function connect(url: string, size: number): postgres.Sql {
-  const options: Options = {
-    max: size,
-    onnotice: () => {},
-    fetch_types: false,
-    types: { plainArray },
-    backoff: (retries: number) => Math.min(0.05 * 2 ** retries, 0.5),
-    connect_timeout: 2,
-    idle_timeout: 60,
-    max_lifetime: 1800,
-    connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
+  readonly #forget = (connection: Connection): void => {
+    this.#open.delete(connection)
+    this.#idle = this.#idle.filter((other) => other !== connection)
   }
-  return postgres(...addressed(url, options))
+
+  /** The server ends a slow statement itself, sooner; that it did not means that the way to it is broken, for all. */
+  #suspectAll(): void {
+    this.#onProblem('the database does not answer; its connections are replaced')
+    this.#closeIdle(Infinity)
+  }
+
+  #closeIdle(before: number): void {
+    const old = this.#idle.filter(({ idleSince }) => idleSince < before)
+    this.#idle = this.#idle.filter((connection) => !old.includes(connection))
+    for (const connection of old) void connection.close(1)
+  }
 }
 
-type Options = NonNullable<Parameters<typeof postgres>[1]>
-
-/** Reads libpq's `?host=/folder` of a Unix socket, which postgres.js takes as an option only. */
-function addressed(text: string, options: Options): [string, Options] {
-  const url = new URL(text)
-  const host = url.searchParams.get('host')
-  url.searchParams.delete('host')
-  return [url.href, host === null ? options : { ...options, host }]
+/** A connection for work at the start, alone: it may hold locks and open transactions. Ends only when it is told to. */
+export function connectAlone(url: string, extra: DriverOptions = {}): postgres.Sql {
+  const streams = new PatientStreams()
+  const options = {
+    max: 1,
+    onnotice: () => {},
+    connect_timeout: 10,
+    fetch_types: false,
+    socket: streams.open,
+    ...extra,
+  }
+  const connection = postgres(...addressed(url, options as DriverOptions))
+  const end = connection.end.bind(connection)
+  // The driver says goodbye and waits for the other side, which may be gone.
+  return Object.assign(connection, { end: (how?: { timeout?: number }) => end(how).finally(() => streams.close()) })
 }

@@ -10,33 +10,55 @@ export class DatabaseError extends Error {
   }
 }
 
+/** The database cannot be used as it is; the message says why, for the person at the terminal. */
+export class SchemaError extends Error {}
+
 /** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
 export function violates(error: unknown, index: string): boolean {
   return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index
 }
 
-function codeOf(error: unknown): string {
+/** The SQLSTATE or the code of the driver or of Node; '' for any other error. */
+export function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 
 /** Rolled back by the server, so safe to send again: serialization, deadlock, changed plan, lost prepared statement. */
 const rolledBack = new Set(['40001', '40P01', '0A000', '26000'])
-const lost = /^(CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE)$/
+const lost = /^(CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE|ETIMEDOUT)$/
+
+/** The connection went away with the statement, or says nothing: nobody knows whether it ran. */
+function isInDoubt(error: unknown): boolean {
+  return isDeadline(error) || (!(error instanceof DatabaseError) && lost.test(codeOf(error)))
+}
 
 /** Whether a statement that failed so may be sent once more. */
 export function mayRunAgain(error: unknown, repeatable: boolean): boolean {
-  const code = codeOf(error)
-  return rolledBack.has(code) || (repeatable && lost.test(code))
+  if (rolledBack.has(codeOf(error))) return true
+  return repeatable && isInDoubt(error) && !isDeadline(error)
 }
 
-/** SQLSTATE classes of connections, log-ins, roll-backs, resources, locks and operators; and whatever the network says. */
-const away = /^(08|28|3D|40|53|57|58|XX|25006|55|[A-Z]{4,})/
+/** Whether a statement had no answer, not even to its cancellation. */
+export function isDeadline(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === 'DEADLINE_PASSED'
+}
 
-/** The error as callers see it: a fault of the database is a `Problem` `unavailable`, all else is as it was. */
-export function asProblem(error: unknown): unknown {
+/** Whether driver and server may no longer agree on what the connection holds (protocol, prepared statements). */
+export function isOutOfStep(error: unknown): boolean {
+  return /^(08|26|42P05)/.test(codeOf(error))
+}
+
+/**
+ * SQLSTATE classes of connections, prepared statements, log-ins, roll-backs, resources, locks and operators; and what the
+ * network says. A mistake of ours (`UNDEFINED_VALUE`) is none of them.
+ */
+const away = /^(08|26|28|3D|40|42P05|53|55|57|58|XX|25006|CONNECT|E[A-Z]{3})/
+
+/** The error as callers see it: a fault of the database is a `Problem`, all else is as it was. */
+export function asProblem(error: unknown, repeatable: boolean): unknown {
   const code = codeOf(error)
+  if (!(error instanceof DatabaseError) && !away.test(code)) return error
   // Only the code is kept: messages and parameters of the driver hold addresses and hashes.
-  return away.test(code)
-    ? new Problem('unavailable', { cause: `database: ${code}`, headers: { 'retry-after': '2' } })
-    : error
+  const options = { cause: `database: ${code}`, headers: { 'retry-after': '2' } }
+  return new Problem(isInDoubt(error) && !repeatable ? 'outcome_unknown' : 'unavailable', options)
 }

@@ -1,49 +1,112 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { readMigrationFiles } from 'drizzle-orm/migrator'
+import { setTimeout } from 'node:timers/promises'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { migrate } from 'drizzle-orm/postgres-js/migrator'
 import type postgres from 'postgres'
+import { clock } from './clock.ts'
 import { connectAlone } from './client.ts'
+import { codeOf, SchemaError } from './faults.ts'
+import { isBehindPooler, requireUsablePooler } from './pooler.ts'
 
-const migrationsFolder = join(import.meta.dirname, '../../drizzle')
+export { SchemaError } from './faults.ts'
+
+const migrations = join(import.meta.dirname, '../../drizzle')
 /** Any number; the same for every instance. */
 const lockKey = 7_316_011_955
-
-export class SchemaError extends Error {}
+const reachMs = 10_000
+/** A migration that waits for a lock holds up every statement behind it, so it gives way and comes again. */
+const patience = { lockTimeout: '2s', tries: 5, pauseMs: 1000 }
 
 /**
  * Brings the schema up to date under one advisory lock, so that of many instances one migrates and all wait for it;
- * throws `SchemaError` when the database is newer than the code. Needs no DDL rights when there is nothing to do.
+ * throws `SchemaError` when the database is newer than the code, or cannot be used as it is. Needs no DDL rights when
+ * there is nothing to do.
  */
-export async function migrateDatabase(url: string): Promise<void> {
-  const connection = connectAlone(url)
-  try {
+export function migrateDatabase(url: string, migrationsFolder = migrations): Promise<void> {
+  return withConnection(url, async (connection) => {
     await connection`select pg_advisory_lock(${lockKey})`
-    if ((await pendingMigrations(connection)) > 0) await migrate(drizzle({ client: connection }), { migrationsFolder })
-  } finally {
-    await connection.end({ timeout: 1 })
-  }
+    if ((await pendingMigrations(connection, migrationsFolder)) === 0) return
+    await connection`select set_config('lock_timeout', ${patience.lockTimeout}, false)`
+    await migrateInTurn(connection, migrationsFolder)
+    if ((await pendingMigrations(connection, migrationsFolder)) > 0)
+      throw new SchemaError('A migration was not applied although nothing failed; do not start on this database.')
+  })
 }
 
 /** Checks that the schema is the one of this code, without changing it; throws `SchemaError`. */
-export async function requireCurrentSchema(url: string): Promise<void> {
+export function requireCurrentSchema(url: string): Promise<void> {
+  return withConnection(url, async (connection) => {
+    if ((await pendingMigrations(connection, migrations)) > 0)
+      throw new SchemaError('The database lacks migrations; run `npm run db:migrate` with a role that may change it.')
+  })
+}
+
+async function withConnection(url: string, use: (connection: postgres.Sql) => Promise<void>): Promise<void> {
   const connection = connectAlone(url)
   try {
-    if ((await pendingMigrations(connection)) > 0)
-      throw new SchemaError('The database lacks migrations; run `npm run db:migrate` with a role that may change it.')
+    if (await reached(connection)) await requireUsablePooler(url)
+    await use(connection)
   } finally {
     await connection.end({ timeout: 1 })
   }
 }
 
-async function pendingMigrations(connection: postgres.Sql): Promise<number> {
-  const known = readMigrationFiles({ migrationsFolder })
+/** Waits for the connection, not for ever; resolves to whether there is a pooler in between. */
+async function reached(connection: postgres.Sql): Promise<boolean> {
+  const alarm = clock.set(reachMs, () => void connection.end({ timeout: 0 }))
+  try {
+    return await isBehindPooler(connection)
+  } catch (error) {
+    const code = codeOf(error)
+    if (/^(CONNECTION_CLOSED|ECONNRESET|EPIPE)$/.test(code))
+      throw new SchemaError('The database takes connections and closes them; is it a proxy with no database behind it?')
+    if (code.startsWith('CONNECT'))
+      throw new SchemaError(`The database did not answer within ${reachMs / 1000} seconds.`)
+    throw error
+  } finally {
+    clock.cancel(alarm)
+  }
+}
+
+async function migrateInTurn(connection: postgres.Sql, migrationsFolder: string): Promise<void> {
+  for (let tries = 1; ; tries++)
+    try {
+      await migrate(drizzle({ client: connection }), { migrationsFolder })
+      return
+    } catch (error) {
+      if (codeOf(error instanceof Error ? error.cause : error) !== '55P03') throw error
+      if (tries === patience.tries)
+        throw new SchemaError(
+          'A migration could not lock its table: a long transaction or a backup holds it. Nothing was changed; start again later.',
+        )
+      await setTimeout(patience.pauseMs)
+    }
+}
+
+/** The number of migrations that are still to come; throws `SchemaError` when one of them would be skipped. */
+async function pendingMigrations(connection: postgres.Sql, folder: string): Promise<number> {
+  const known = await migrationsIn(folder)
   const applied = await appliedMigrations(connection)
-  if (applied.some((at) => !known.some(({ folderMillis }) => folderMillis === at)))
+  if (applied.some((at) => !known.some(({ when }) => when === at)))
     throw new SchemaError(
       'The database is newer than this version of Latchkey; run the newer version or restore a backup.',
     )
-  return known.length - applied.length
+  const pending = known.filter(({ when }) => !applied.includes(when))
+  // Drizzle applies what is newer than the last that was applied, and passes over the rest.
+  const late = pending.find(({ when }) => when < Math.max(...applied))
+  if (late)
+    throw new SchemaError(
+      `The migration ${late.tag} is older than the last that was applied, and would be left out; generate it anew.`,
+    )
+  return pending.length
+}
+
+async function migrationsIn(folder: string): Promise<{ when: number; tag: string }[]> {
+  const journal = JSON.parse(await readFile(join(folder, 'meta/_journal.json'), 'utf8')) as {
+    entries: { when: number; tag: string }[]
+  }
+  return journal.entries
 }
 
 async function appliedMigrations(connection: postgres.Sql): Promise<number[]> {

@@ -1,10 +1,14 @@
 import fp from 'fastify-plugin'
+import { Budget } from '#src/db/budget.ts'
 import { Database } from '#src/db/client.ts'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     db: Database
+  }
+  interface FastifyRequest {
+    databaseBudget: Budget | null
   }
 }
 
@@ -14,13 +18,28 @@ interface DbOptions {
   readonly databaseMigrate: boolean
 }
 
-/** Migrates (or checks) the schema, opens the pool, closes it last. */
+/** Migrates (or checks) the schema, opens the pool, gives each request its budget, closes the pool last. */
 export default fp<DbOptions>(
   async (app, { databaseUrl, databasePoolSize, databaseMigrate }) => {
     await (databaseMigrate ? migrateDatabase(databaseUrl) : requireCurrentSchema(databaseUrl))
     const db = new Database(databaseUrl, databasePoolSize, (message) => app.log.warn(message))
     app.decorate('db', db)
     app.addHook('onClose', () => db.close())
+
+    app.decorateRequest('databaseBudget', null)
+    app.addHook('onRequest', (request, _reply, done) => {
+      request.databaseBudget = new Budget()
+      request.databaseBudget.run(done)
+    })
+    // What follows a body runs in the context of the socket that brought it.
+    app.addHook('preValidation', ({ databaseBudget }, _reply, done) => {
+      if (databaseBudget === null || Budget.current === databaseBudget) done()
+      else databaseBudget.run(done)
+    })
+    app.addHook('onResponse', ({ databaseBudget }, _reply, done) => {
+      databaseBudget?.lift()
+      done()
+    })
   },
   { name: 'db' },
 )

@@ -122,6 +122,18 @@ const causes: Record<ProblemCode, () => Promise<Answer>> = {
     const { port, hostname } = new URL(await app.listen({ port: 0 }))
     return received(Number(port), hostname, `GET /health HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`)
   },
+  outcome_unknown: async () => {
+    const service = await startService()
+    const { userId, send } = await signedUp(service.app)
+    await service.sql.unsafe(`begin; select from users where id = ${userId} for update`)
+    const change = send('PATCH', '/me', { full_name: 'X' })
+    for (let cut: readonly unknown[] = []; cut.length === 0;)
+      cut = await sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where wait_event_type = 'Lock' and datname = ${new URL(service.url).pathname.slice(1)}`
+    await service.sql`rollback`
+    return change
+  },
   internal_error: async () => {
     const broken = await startService()
     const { me } = await signedUp(broken.app)

@@ -1,7 +1,9 @@
+import { sql as template } from 'drizzle-orm'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { changeUser, removeUser } from '#src/core/administration.ts'
 import { deleteAccount } from '#src/core/accounts.ts'
 import type { Core } from '#src/core/core.ts'
+import { statement } from '#src/db/client.ts'
 import type { Account } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import { password, signedUp } from '#test/support/actors.ts'
@@ -107,17 +109,15 @@ describe('granting roles at once', () => {
   })
 })
 
+const waiting = statement<Record<string, never>, unknown>(
+  template`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+  true,
+)
+
 /** The statement under test stands at the lock. */
 async function untilWaiting(): Promise<void> {
   for (;;) {
-    const rows = await second.app.db.rows(
-      {
-        text: "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
-        names: [],
-        repeatable: true,
-      },
-      {},
-    )
+    const rows = await second.app.db.rows(waiting, {})
     if (rows.length > 0) return
   }
 }

@@ -1,12 +1,12 @@
-import { createServer, connect, type Socket } from 'node:net'
-import { once } from 'node:events'
 import { sql as template } from 'drizzle-orm'
 import { afterAll, describe, expect, test } from 'vitest'
 import { Database, statement } from '#src/db/client.ts'
 import { violates } from '#src/db/faults.ts'
 import { Problem } from '#src/problem.ts'
 import { get, password, post, signedUp } from '#test/support/actors.ts'
-import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
+import { cloneDatabase, startService } from '#test/support/service.ts'
+import { cleanUp } from '#test/support/clean-up.ts'
+import { proxyTo } from '#test/support/proxy.ts'
 
 const database = await cloneDatabase()
 const proxy = await proxyTo(database)
@@ -106,9 +106,9 @@ describe('a statement', () => {
     expect([db.inUse, db.queued]).toEqual([1, 100])
     const outcomes = (await Promise.all(others)).map((outcome) => String(outcome))
     const count = (text: string) => outcomes.filter((outcome) => outcome === text).length
-    expect([count('unavailable,database: POOL_QUEUE_FULL'), count('unavailable,database: DEADLINE_PASSED')]).toEqual([
-      2, 100,
-    ])
+    expect([count('unavailable,database: POOL_QUEUE_FULL'), count('unavailable,database: POOL_QUEUE_TIMEOUT')]).toEqual(
+      [2, 100],
+    )
     await running
     expect([db.inUse, db.queued]).toEqual([0, 0])
   })
@@ -145,6 +145,22 @@ describe('a statement', () => {
   })
 })
 
+describe('a connection that is slow to make', () => {
+  test('is no reason to cut what runs on others', async () => {
+    const problems: string[] = []
+    const db = new Database(proxy.url, 3, (message) => problems.push(message))
+    cleanUp(() => db.close(0))
+    await Promise.all([1, 2].map(() => db.rows(wait, { seconds: 0.1 })))
+    proxy.admitLate(900)
+    const long = () => db.rows(wait, { seconds: 1.6 })
+    const running = [1, 2].map(() => long().then(long))
+    await db.rows(wait, { seconds: 1.7 }).catch(codeOf)
+    proxy.admitLate(0)
+    expect(await Promise.all(running)).toHaveLength(2)
+    expect(problems).toEqual([])
+  })
+})
+
 describe('a login that nobody could answer', () => {
   test('is counted as unavailable', async () => {
     const { email } = await signedUp(one.app)
@@ -155,84 +171,3 @@ describe('a login that nobody could answer', () => {
     expect((await get(one.app, '/metrics')).body).toContain('auth_logins_total{outcome="unavailable"} 1')
   })
 })
-
-/** A wire to the database that counts round trips and can be cut, muted or closed to newcomers. */
-async function proxyTo({ url }: TestDatabase) {
-  const target = new URL(url)
-  const folder = target.searchParams.get('host')
-  const place =
-    folder === null ? { host: target.hostname, port: Number(target.port || 5432) } : { path: `${folder}/.s.PGSQL.5432` }
-  const state = { roundTrips: 0, muted: false, closed: false, losing: false, sockets: new Set<Socket>() }
-
-  const server = createServer((client) => {
-    if (state.closed) return client.destroy()
-    const upstream = connect(place)
-    const syncs = countSyncs()
-    client.on('data', (chunk: Buffer) => {
-      state.roundTrips += syncs(chunk)
-      if (!state.muted) upstream.write(chunk)
-    })
-    upstream.on('data', (chunk: Buffer) => {
-      if (!state.losing) return client.write(chunk)
-      state.losing = false
-      client.destroy()
-    })
-    for (const [socket, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      state.sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        state.sockets.delete(socket)
-        other.destroy()
-      })
-    }
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const cut = () => {
-    for (const socket of state.sockets) socket.destroy()
-  }
-  afterAll(() => {
-    cut()
-    server.close()
-  })
-
-  target.searchParams.delete('host')
-  target.hostname = '127.0.0.1'
-  target.port = String((server.address() as { port: number }).port)
-  return {
-    url: target.href,
-    cut,
-    mute: (muted: boolean) => (state.muted = muted),
-    /** Cuts the connection instead of passing on what the database says next. */
-    loseAnswer: () => (state.losing = true),
-    refuse: (closed: boolean) => {
-      state.closed = closed
-      if (closed) cut()
-    },
-    get roundTrips() {
-      return state.roundTrips
-    },
-  }
-}
-
-/** Counts the messages `Sync` and `Flush`, after which a client waits for the server. */
-function countSyncs(): (chunk: Buffer) => number {
-  let rest = Buffer.alloc(0)
-  let started = false
-  return (chunk) => {
-    rest = Buffer.concat([rest, chunk])
-    let count = 0
-    for (;;) {
-      // The first message of a connection has no type.
-      const head = started ? 1 : 0
-      if (rest.length < head + 4) return count
-      const length = head + rest.readUInt32BE(head)
-      if (rest.length < length) return count
-      if (started && (rest[0] === 0x53 || rest[0] === 0x48)) count++
-      started = true
-      rest = rest.subarray(length)
-    }
-  }
-}

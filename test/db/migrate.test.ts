@@ -1,6 +1,10 @@
+import { cp, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type postgres from 'postgres'
 import { describe, expect, test } from 'vitest'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
 import { signedUp } from '#test/support/actors.ts'
+import { temporaryFolder } from '#test/support/process.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 
 describe('migrations', () => {
@@ -23,6 +27,40 @@ describe('migrations', () => {
     await expect(requireCurrentSchema(url)).rejects.toThrow('npm run db:migrate')
   })
 
+  test('that are older than the last one are refused, and nothing is changed', async () => {
+    const { url, sql } = await cloneDatabase()
+    const folder = await migrationsWith([
+      { tag: '9990_late', after: -1, text: 'create table late (id integer)' },
+      { tag: '9991_newest', after: 1, text: 'create table newest (id integer)' },
+    ])
+    await expect(migrateDatabase(url, folder)).rejects.toThrow('9990_late is older than the last')
+    const [row] = await sql`select to_regclass('late') as late, to_regclass('newest') as newest`
+    expect(row).toEqual({ late: null, newest: null })
+  })
+
+  test('carry stamps that rise, or some would be left out', async () => {
+    const { entries } = await journal()
+    const stamps = entries.map(({ when }) => when)
+    expect(stamps).toEqual(stamps.toSorted((a, b) => a - b))
+    expect(new Set(stamps).size).toBe(stamps.length)
+  })
+
+  test('give way to statements when a table is locked, and come again', async () => {
+    const { url, sql } = await cloneDatabase()
+    const folder = await migrationsWith([
+      { tag: '9990_more', after: 1, text: 'alter table users add column more text' },
+    ])
+    await sql.unsafe('begin; select from users for share')
+    const migrated = migrateDatabase(url, folder)
+    // Once it waits for the lock, then it does not; all the while its connection stays.
+    await untilWaiters(sql, 1)
+    await untilWaiters(sql, 0)
+    await sql`rollback`
+    await migrated
+    const [row] = await sql`select count(more)::integer as count from users`
+    expect(row).toEqual({ count: 0 })
+  })
+
   test('once made, need no right to change the schema', async () => {
     const { url, sql } = await cloneDatabase()
     const role = `limited_${process.pid}`
@@ -39,3 +77,39 @@ describe('migrations', () => {
     await sql.unsafe(`drop owned by ${role}; drop role ${role}`)
   })
 })
+
+interface Entry {
+  readonly idx: number
+  readonly when: number
+  readonly tag: string
+}
+
+async function journal(folder = 'drizzle'): Promise<{ entries: Entry[] }> {
+  return JSON.parse(await readFile(join(folder, 'meta/_journal.json'), 'utf8')) as { entries: Entry[] }
+}
+
+/** A copy of the migrations with some more, stamped so many milliseconds after the last. */
+async function migrationsWith(more: { tag: string; after: number; text: string }[]): Promise<string> {
+  const folder = await temporaryFolder()
+  await cp('drizzle', folder, { recursive: true })
+  const { entries, ...rest } = await journal(folder)
+  const last = entries.at(-1)?.when ?? 0
+  const added = more.map(({ tag, after }, i) => ({
+    idx: entries.length + i,
+    when: last + after,
+    tag,
+    breakpoints: true,
+  }))
+  await writeFile(join(folder, 'meta/_journal.json'), JSON.stringify({ ...rest, entries: [...entries, ...added] }))
+  for (const { tag, text } of more) await writeFile(join(folder, `${tag}.sql`), text)
+  return folder
+}
+
+async function untilWaiters(sql: postgres.Sql, count: number): Promise<void> {
+  for (;;) {
+    await sql`select pg_stat_clear_snapshot()`
+    const rows = await sql`
+      select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+    if (rows.length === count) return
+  }
+}

@@ -1,0 +1,55 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { DatabaseError } from './faults.ts'
+
+/** Milliseconds of all statements of one request together (see docs/architecture.md). */
+const budgetMs = 2500
+/** With less no statement is begun. */
+const leastMs = 100
+
+const budgets = new AsyncLocalStorage<Budget>()
+
+/** What one request may still spend on the database; its passwords and its body do not count. */
+export class Budget {
+  #left = budgetMs
+  #slowest = 0
+
+  /** That of the request that is being served, if there is one. */
+  static get current(): Budget | undefined {
+    return budgets.getStore()
+  }
+
+  /** Does something, and all that follows from it, on this budget. */
+  run<T>(task: () => T): T {
+    return budgets.run(this, task)
+  }
+
+  get left(): number {
+    return this.#left
+  }
+
+  /**
+   * Throws `DatabaseError` when a statement must not begin: too little is left, or its answer, after `roundTrips` as slow
+   * as the slowest so far, would come when nobody can be told any more.
+   */
+  requireRest(roundTrips = 0): void {
+    if (this.#left < Math.max(leastMs, roundTrips * this.#slowest)) throw new DatabaseError('BUDGET_SPENT')
+  }
+
+  /** Takes the time that was waited; that of an answer shows how slow its round trips are. */
+  spend(ms: number, roundTrips?: number): void {
+    this.#left -= ms
+    if (roundTrips !== undefined) this.#slowest = Math.max(this.#slowest, ms / roundTrips)
+  }
+
+  /** Takes what another budget has spent on behalf of this one. */
+  pay(other: Budget): void {
+    this.#left -= budgetMs - other.#left
+    this.#slowest = Math.max(this.#slowest, other.#slowest)
+  }
+
+  /** The request has been answered: what it started and goes on has no limit but those of each statement. */
+  lift(): void {
+    this.#left = Infinity
+    this.#slowest = 0
+  }
+}

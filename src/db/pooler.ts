@@ -1,0 +1,54 @@
+import type postgres from 'postgres'
+import { connectAlone } from './client.ts'
+import { clock } from './clock.ts'
+import { codeOf, isOutOfStep, SchemaError } from './faults.ts'
+
+const rounds = 3
+/** A pooler with a single connection lets nobody else through meanwhile. */
+const holdMs = 500
+
+/** Whether a pooler stands in between: it gives its clients process ids that are not those of the server. */
+export async function isBehindPooler(connection: postgres.Sql): Promise<boolean> {
+  const result = await connection<{ pid: number }[]>`select pg_backend_pid() as pid`.simple()
+  return result[0]?.pid !== (result as unknown as { state: { pid: number } }).state.pid
+}
+
+/**
+ * Throws `SchemaError` when the pooler hands clients from one server connection to another and leaves their prepared
+ * statements behind (PgBouncer before 1.21, or without `max_prepared_statements`): queries would fail, or worse, get the
+ * rows of others.
+ */
+export async function requireUsablePooler(url: string): Promise<void> {
+  let sent = 0
+  const asker = connectAlone(url, { debug: () => sent++ })
+  const holder = connectAlone(url)
+  try {
+    await ask(asker)
+    for (let round = 0; round < rounds; round++) await askElsewhere(asker, holder)
+    // The driver prepares a statement that was lost once more, and says nothing.
+    if (sent > rounds + 1) throw new SchemaError(unusable)
+  } catch (error) {
+    throw isOutOfStep(error) ? new SchemaError(unusable, { cause: codeOf(error) }) : error
+  } finally {
+    await Promise.all([asker.end({ timeout: 0 }), holder.end({ timeout: 0 })])
+  }
+}
+
+const unusable =
+  'The pooler loses prepared statements: use session mode, or transaction mode of PgBouncer 1.21 or newer with max_prepared_statements above 0; see docs/operations.md.'
+
+function ask(asker: postgres.Sql): Promise<unknown> {
+  return asker`select ${1}::integer as prepared`.execute()
+}
+
+/** Asks while another client holds, in a transaction, the server connection that was used last. */
+async function askElsewhere(asker: postgres.Sql, holder: postgres.Sql): Promise<void> {
+  await holder.unsafe('begin')
+  const alarm = clock.set(holdMs, () => void holder.unsafe('rollback').catch(() => {}))
+  try {
+    await ask(asker)
+  } finally {
+    clock.cancel(alarm)
+    await holder.unsafe('rollback')
+  }
+}
