@@ -18,14 +18,14 @@ export const keys: Command = async (settled, [action, ...rest]) => {
 }
 
 /** A line for each key: its id, its algorithm and what it does now. */
-export async function listKeys(ring: KeyRing): Promise<string> {
+async function listKeys(ring: KeyRing): Promise<string> {
   const current = ring.current()?.kid
   const lines = ring.keys.map((key) => `${key.kid}  ${key.algorithm.padEnd(5)}  ${stateOf(key, current)}`)
   return lines.join('\n') || 'No key yet; the service makes the first one when it starts.'
 }
 
 /** Publishes the next key, which signs after ten minutes, or at once. */
-export async function rotateKeys(ring: KeyRing, { now = false } = {}): Promise<string> {
+async function rotateKeys(ring: KeyRing, { now = false } = {}): Promise<string> {
   if (ring.algorithm === 'HS256')
     throw new UsageError('ALGORITHM=HS256 signs with SECRET_KEY; rotate that with SECRET_KEY_PREVIOUS')
   const leadSeconds = now ? 0 : publicationLeadSeconds
@@ -36,9 +36,11 @@ export async function rotateKeys(ring: KeyRing, { now = false } = {}): Promise<s
 }
 
 /** Ends a key that does not sign; its tokens are refused from then on. */
-export async function retireKey(ring: KeyRing, kid: string): Promise<string> {
+async function retireKey(ring: KeyRing, kid: string): Promise<string> {
   if (ring.current()?.kid === kid)
-    throw new Failure(`${kid} signs. Let another key sign first: keys rotate --now, or another ALGORITHM or SECRET_KEY.`)
+    throw new Failure(
+      `${kid} signs. Let another key sign first: keys rotate --now, or another ALGORITHM or SECRET_KEY.`,
+    )
   if (!(await ring.retire(kid))) throw new Failure(`There is no key ${kid}; see: keys list`)
   return `${kid} has ended; every instance knows within ${reloadEveryMs / 1000} seconds.`
 }

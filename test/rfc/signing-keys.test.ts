@@ -92,6 +92,7 @@ describe('signing keys', () => {
     const { app, sql } = await startService({ ALGORITHM: 'ES256' })
     expect(await app.keyRing.rotate({ minAgeSeconds: 86_400 })).toBe(false)
     await sql`update signing_keys set created_at = now() - interval '2 days'`
+    await app.keyRing.load()
     expect(await app.keyRing.rotate({ minAgeSeconds: 86_400 })).toBe(true)
     expect(await app.keyRing.rotate({ minAgeSeconds: 86_400 })).toBe(false)
   })
