@@ -28,8 +28,7 @@ export const publicationLeadSeconds = 600
 export const reloadEveryMs = 10_000
 /** More than instances need to learn of a new key, so that a key verifies longer than its last token. */
 const marginSeconds = 60
-/** Looks at the database on behalf of tokens that name an unknown key. */
-const lookEveryMs = 1000
+const refreshEveryMs = 1000
 
 /**
  * The keys of access tokens, all of them known from the table `signing_keys`. A key of HS256 is `SECRET_KEY` or its
@@ -40,8 +39,8 @@ export class KeyRing {
   #signers: SigningKey[] = []
   #readsBegun = 0
   #readsDone = 0
-  #nextLook: Promise<void> | undefined
-  #lookedAt = -Infinity
+  #nextRefresh: Promise<void> | undefined
+  #refreshedAt = -Infinity
   readonly #db: Database
   readonly #secrets: readonly string[]
   /** The configured one; `current` may be a key of another. */
@@ -65,12 +64,17 @@ export class KeyRing {
     return this.#keys.get(header)
   }
 
-  /** As `find`, for a header that it does not know: by a look at the database that begins after the call. */
+  /** As `find`, for a header that it does not know: it may be that of a key which was stored a moment ago. */
   async look(header: string): Promise<RingKey | undefined> {
     if (!isHeader(header)) return undefined
-    this.#nextLook ??= this.#lookWhenDue()
-    await this.#nextLook
+    await this.refresh()
     return this.find(header)
+  }
+
+  /** Resolves after a `read` that began after the call, and that all callers share who wait for one. */
+  refresh(): Promise<void> {
+    this.#nextRefresh ??= this.#refreshWhenDue()
+    return this.#nextRefresh
   }
 
   /**
@@ -133,12 +137,12 @@ export class KeyRing {
     return retired !== undefined
   }
 
-  async #lookWhenDue(): Promise<void> {
-    // Forged headers cost one look a second, whatever their number.
-    await setTimeout(Math.max(0, this.#lookedAt + lookEveryMs - performance.now()))
-    // A key may be stored from here on that this look does not see: who comes now waits for another.
-    this.#nextLook = undefined
-    this.#lookedAt = performance.now()
+  async #refreshWhenDue(): Promise<void> {
+    // Forged headers cost one statement a second, whatever their number.
+    await setTimeout(Math.max(0, this.#refreshedAt + refreshEveryMs - performance.now()))
+    // A key may be stored from here on that this read does not see: who comes now waits for another.
+    this.#nextRefresh = undefined
+    this.#refreshedAt = performance.now()
     await this.read()
   }
 

@@ -46,7 +46,11 @@ const oauthMetadata: FastifyPluginAsyncTypebox<ContractOptions & { at: string }>
         response: { 200: KeySet, ...problems([400]) },
       },
     },
-    async () => ({ keys: app.keyRing.publicKeys() }),
+    async () => {
+      // Verifiers ask when they meet a new key, which another instance may have made; what is known serves in an outage.
+      await app.keyRing.refresh().catch(() => {})
+      return { keys: app.keyRing.publicKeys() }
+    },
   )
 
   const schema = {
