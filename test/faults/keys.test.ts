@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { setImmediate } from 'node:timers/promises'
+import { EventEmitter, once } from 'node:events'
 import { createRemoteJWKSet, customFetch, decodeProtectedHeader, jwtVerify } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { password } from '#test/support/actors.ts'
@@ -74,6 +74,8 @@ class Load {
   readonly kids = new Map<string, string>()
   readonly #balancer: RoundRobin
   readonly #clients: Promise<void>[] = []
+  readonly #answers = new EventEmitter()
+  readonly #failure = new AbortController()
   readonly #keySet
   #running = true
   #answered = 0
@@ -91,7 +93,9 @@ class Load {
     const email = `${randomUUID()}@example.com`
     await this.#balancer.send('/api/v1/users/', { email, password })
     const { body } = await this.#balancer.send('/api/v1/token', { username: email, password })
-    this.#clients.push(this.#run(body))
+    const client = this.#run(body)
+    client.catch((error: unknown) => this.#failure.abort(error))
+    this.#clients.push(client)
   }
 
   /** Resolves when each client has had a dozen answers more. */
@@ -101,7 +105,7 @@ class Load {
   }
 
   async until(reached: () => boolean): Promise<void> {
-    while (!reached()) await Promise.race([setImmediate(), ...this.#clients])
+    while (!reached()) await once(this.#answers, 'answer', { signal: this.#failure.signal })
   }
 
   /** Resolves to how many requests were answered, all of them by 200. */
@@ -126,6 +130,7 @@ class Load {
   #count({ status, body }: Awaited<ReturnType<typeof send>>): void {
     if (status !== 200) throw new Error(`${status} ${JSON.stringify(body)}`)
     this.#answered++
+    this.#answers.emit('answer')
   }
 
   async #judge(token: string): Promise<void> {
