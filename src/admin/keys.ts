@@ -68,6 +68,6 @@ function stateOf({ kid, signsFrom, verifiesUntil }: RingKey, current: string | u
 }
 
 function inMinutes(seconds: number): string {
-  const minutes = Math.max(1, Math.round(seconds / 60))
+  const minutes = Math.max(1, Math.ceil(seconds / 60))
   return minutes === 1 ? 'a minute' : `${minutes} minutes`
 }
