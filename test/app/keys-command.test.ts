@@ -39,7 +39,7 @@ describe('admin keys', () => {
     await sql`update signing_keys set signs_from = now() where kid = ${next}`
     expect(await listed(url)).toEqual([
       [next, 'ES256', 'signs'],
-      [first, 'ES256', 'verifies for 41 minutes'],
+      [first, 'ES256', expect.stringMatching(/^verifies for 4[01] minutes$/)],
     ])
     const retired = await runAdmin(url, ['keys', 'retire', first], '', settings)
     expect([retired.code, retired.stdout]).toEqual([0, `${first} has ended; every instance knows within 10 seconds.\n`])
@@ -60,7 +60,7 @@ describe('admin keys', () => {
     await sql`update signing_keys set signs_from = now() where algorithm = 'ES256'`
     expect(await states()).toEqual([
       ['ES256', 'signs'],
-      ['HS256', 'verifies for 41 minutes'],
+      ['HS256', expect.stringMatching(/^verifies for 4[01] minutes$/)],
     ])
   })
 
