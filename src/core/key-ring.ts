@@ -14,11 +14,12 @@ import {
   type Algorithm,
   headerOf,
   isHeader,
-  kidOf,
   makeKey,
   openKey,
   publicKeyOf,
   type RingKey,
+  rowOf,
+  secretRowOf,
   type SigningKey,
 } from './signing-key.ts'
 
@@ -95,7 +96,7 @@ export class KeyRing {
   /** Reads the keys anew and changes nothing. */
   async read(): Promise<void> {
     const read = ++this.#readsBegun
-    const stored = await this.#db.rows(liveSigningKeys, { vouched: this.#ownSecretKeys() })
+    const stored = await this.#db.rows(liveSigningKeys, { vouched: this.#ownSecretRows() })
     // An older read that ends later would take back what a newer one has found.
     if (read < this.#readsDone) return
     this.#readsDone = read
@@ -113,7 +114,7 @@ export class KeyRing {
     const seconds = this.#retirementSeconds()
     const current = this.current()
     // Whatever is configured elsewhere, a key that an instance signs with must not end before the tokens.
-    if (current && this.#lapses(current)) await this.#db.rows(extendSigningKey, { kid: current.kid, seconds })
+    if (current && this.#lapses(current)) await this.#db.rows(extendSigningKey, { kid: rowOf(current), seconds })
     if (this.keys.some((key) => !this.#isOwn(key) && key.verifiesUntil === Infinity))
       await this.#db.rows(retireOtherAlgorithms, { algorithm: this.algorithm, seconds })
   }
@@ -132,7 +133,8 @@ export class KeyRing {
 
   /** Ends a key at once; resolves to whether there was one. Other instances know when they `load`. */
   async retire(kid: string): Promise<boolean> {
-    const retired = await this.#db.row(retireSigningKey, { kid })
+    const key = this.keys.find((key) => key.kid === kid)
+    const retired = key && (await this.#db.row(retireSigningKey, { kid: rowOf(key) }))
     await this.read()
     return retired !== undefined
   }
@@ -147,10 +149,10 @@ export class KeyRing {
   }
 
   async #vouchForSecrets(): Promise<void> {
-    const kids = this.#ownSecretKeys()
-    const vouched = new Set(this.keys.flatMap((key) => (this.#lapses(key) ? [] : key.kid)))
-    if (kids.every((kid) => vouched.has(kid))) return
-    await this.#db.rows(vouchForSecretKeys, { kids, seconds: this.#retirementSeconds() })
+    const rows = this.#ownSecretRows()
+    const vouched = new Set(this.keys.flatMap((key) => (this.#lapses(key) ? [] : rowOf(key))))
+    if (rows.every((row) => vouched.has(row))) return
+    await this.#db.rows(vouchForSecretKeys, { kids: rows, seconds: this.#retirementSeconds() })
     await this.read()
   }
 
@@ -163,8 +165,8 @@ export class KeyRing {
     if (!this.#signers.some(this.#isOwn)) await this.rotate({ leadSeconds })
   }
 
-  #ownSecretKeys(): string[] {
-    return this.algorithm === 'HS256' ? this.#secrets.map(kidOf) : []
+  #ownSecretRows(): string[] {
+    return this.algorithm === 'HS256' ? this.#secrets.map(secretRowOf) : []
   }
 
   readonly #isOwn = ({ algorithm }: RingKey): boolean => algorithm === this.algorithm

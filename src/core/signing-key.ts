@@ -36,9 +36,15 @@ export function openKey(stored: StoredKey, secrets: readonly string[]): RingKey 
     const signWith = secrets.map((secret) => unseal(privateKey, secret, purpose)).find((pem) => pem !== undefined)
     return { kid, algorithm: algorithm as Algorithm, signWith, verifyWith: publicKey, ...moments }
   }
-  const secret = secrets.find((secret) => kidOf(secret) === kid)
+  const secret = secrets.find((secret) => secretRowOf(secret) === kid)
   if (secret === undefined) return undefined
-  return { kid, algorithm, signWith: secret === secrets[0] ? secret : undefined, verifyWith: secret, ...moments }
+  return {
+    kid: kidOf(secret),
+    algorithm,
+    signWith: secret === secrets[0] ? secret : undefined,
+    verifyWith: secret,
+    ...moments,
+  }
 }
 
 /** Makes a key pair, its private part sealed. */
@@ -48,8 +54,21 @@ export async function makeKey(algorithm: Algorithm, secret: string) {
   return { kid, algorithm, publicKey, privateKey: seal(privateKey, secret, purpose) }
 }
 
+/**
+ * What the row of a key is called. Version 0.1 takes every row for a key pair: under the `kid` of tokens that of HS256
+ * would stand in front of the secret, and an instance of that version would refuse them.
+ */
+export function rowOf({ algorithm, kid }: Pick<RingKey, 'algorithm' | 'kid'>): string {
+  return algorithm === 'HS256' ? `HS256:${kid}` : kid
+}
+
+/** What the row of the HS256 key is called that a secret is. */
+export function secretRowOf(secret: string): string {
+  return rowOf({ algorithm: 'HS256', kid: kidOf(secret) })
+}
+
 /** The id of the HS256 key that a secret is; it names the key and tells nothing of it. */
-export function kidOf(secret: string): string {
+function kidOf(secret: string): string {
   return createHash('sha256').update(`kid:${secret}`).digest('base64url').slice(0, 16)
 }
 

@@ -206,6 +206,15 @@ describe('a former algorithm', () => {
   })
 })
 
+describe('the row of HS256', () => {
+  test('does not have the kid of tokens, under which version 0.1 would take it for a key pair', async () => {
+    const { app, sql } = await startService()
+    const { kid = '' } = decodeProtectedHeader((await client(app)).token)
+    const rows = await sql<{ kid: string }[]>`select kid, public_key, private_key from signing_keys`
+    expect(rows).toEqual([{ kid: `HS256:${kid}`, public_key: '', private_key: Buffer.alloc(0) }])
+  })
+})
+
 describe('a rotation by age', () => {
   test('asks nothing and makes no key while the newest is young enough, whatever algorithm came in between', async () => {
     const service = await startService({ ALGORITHM: 'ES256' })
