@@ -10,8 +10,14 @@ const budgets = new AsyncLocalStorage<Budget>()
 
 /** What one request may still spend on the database; its passwords and its body do not count. */
 export class Budget {
-  #left = budgetMs
+  readonly #whole: number
+  #left: number
   #slowest = 0
+
+  constructor(ms = budgetMs) {
+    this.#whole = ms
+    this.#left = ms
+  }
 
   /** That of the request that is being served, if there is one. */
   static get current(): Budget | undefined {
@@ -43,7 +49,7 @@ export class Budget {
 
   /** Takes what another budget has spent on behalf of this one. */
   pay(other: Budget): void {
-    this.#left -= budgetMs - other.#left
+    this.#left -= other.#whole - other.#left
     this.#slowest = Math.max(this.#slowest, other.#slowest)
   }
 

@@ -3,8 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Database, statement } from '#src/db/client.ts'
-import { Deadline } from '#src/db/deadline.ts'
-import { asProblem } from '#src/db/faults.ts'
+import { Budget } from '#src/db/budget.ts'
 import { users } from '#src/db/schema.ts'
 import { Problem } from '#src/problem.ts'
 import { problems, Status } from '#src/routes/fields.ts'
@@ -19,7 +18,7 @@ declare module 'fastify' {
 
 const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
 /** Load balancers ask again within seconds, so they are told sooner than a request is, in milliseconds. */
-const patience = new Deadline(1500)
+const patienceMs = 1500
 
 /** `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing. */
 const health: FastifyPluginAsyncTypebox<{ readonly databaseUrl: string }> = async (app, { databaseUrl }) => {
@@ -76,11 +75,7 @@ function probeOf(app: FastifyInstance, databaseUrl: string): () => Promise<void>
   const db = new Database(databaseUrl, 1)
   app.addHook('onClose', () => db.close())
   return onceASecond(async () => {
-    try {
-      await patience.within(db.rows(reachable, {}), () => {})
-    } catch (error) {
-      throw asProblem(error)
-    }
+    await new Budget(patienceMs).run(() => db.rows(reachable, {}))
   })
 }
 
