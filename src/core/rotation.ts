@@ -17,6 +17,10 @@ import { digestOf, formatRefreshToken, parseRefreshToken, type RefreshToken, suc
  * `Problem` `refresh_token_…`, or `unavailable`, which says nothing about the token.
  */
 export async function refresh(core: Core, text: string, origin: Origin): Promise<TokenPair> {
+  return core.limits.refresh(text, () => countedExchange(core, text, origin))
+}
+
+async function countedExchange(core: Core, text: string, origin: Origin): Promise<TokenPair> {
   try {
     const { outcome, pair } = await exchange(core, text, origin)
     core.counters.refresh(outcome)

@@ -2,6 +2,7 @@ import prom from '@platformatic/prom-client'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
 import type { Core } from '#src/core/core.ts'
+import { makeLimits } from '#src/core/limits.ts'
 import { makePasswords } from '#src/core/passwords.ts'
 import { makeSessionStates } from '#src/core/sessions.ts'
 import { sweep } from '#src/core/sweep.ts'
@@ -51,6 +52,7 @@ export default fp<CoreOptions>(
           requireVerifiedEmail: options.requireVerifiedEmail,
           queued: () => app.mailer?.kick(),
         },
+        limits: makeLimits(app.counter),
         counters: app.counters,
         log: app.log,
       }),
@@ -80,5 +82,5 @@ export default fp<CoreOptions>(
     timer.unref()
     app.addHook('onClose', async () => clearInterval(timer))
   },
-  { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail'] },
+  { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail', 'rate-limit'] },
 )

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
+import { addressOf } from '#src/address.ts'
 import type { Origin } from '#src/db/audit-events.ts'
 import type { Account } from '#src/db/users.ts'
 import { bodyOf, catalogue, Problem, type ProblemCode } from '#src/problem.ts'
@@ -201,6 +202,7 @@ export function loginNameOf({ id, username, email }: Account): string {
 }
 
 /** Where a request comes from, for the audit trail. */
-export function originOf({ ip, headers, id }: FastifyRequest): Origin {
-  return { ip, userAgent: headers['user-agent']?.slice(0, 400) ?? null, requestId: id }
+export function originOf(request: FastifyRequest): Origin {
+  const userAgent = request.headers['user-agent']?.slice(0, 400) ?? null
+  return { ip: addressOf(request), userAgent, requestId: request.id }
 }

@@ -21,6 +21,7 @@ import {
 } from './fields.ts'
 import { bearer, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitConfirmations } from './limits.ts'
 
 const ProfileChange = named(
   'ProfileChange',
@@ -40,7 +41,7 @@ const account = { tags: ['account'], security: bearer }
 
 /** What the canonical contract lets users do with their own account. */
 const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
-  const { core, limit } = app
+  const { core } = app
 
   app.get(
     '/me',
@@ -80,7 +81,7 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =>
     '/me/password',
     {
       onRequest: authenticate,
-      preHandler: limit.password,
+      preHandler: limitConfirmations(app),
       schema: {
         operationId: 'changePassword',
         summary: 'Change the password and end the other sessions',
@@ -104,7 +105,7 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =>
     '/me',
     {
       onRequest: authenticate,
-      preHandler: limit.password,
+      preHandler: limitConfirmations(app),
       schema: {
         operationId: 'deleteMe',
         summary: 'Delete the account and everything of it',

@@ -1,15 +1,15 @@
-import { timingSafeEqual } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { introspect, revoke } from '#src/core/introspection.ts'
 import { refresh } from '#src/core/rotation.ts'
 import { logIn, type TokenPair } from '#src/core/sessions.ts'
-import { digestOf } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
+import { clientCredentialsOf } from './client-credentials.ts'
 import { LoginName, named, originOf, Password, problems, ref, Tokens } from './fields.ts'
 import type { ContractOptions } from './index.ts'
 import { tokensBody } from './grants.ts'
+import { limitLogins, limitRefreshes } from './limits.ts'
 
 const ClientFields = {
   client_id: Type.Optional(Type.String({ maxLength: 1024, examples: ['app'] })),
@@ -63,10 +63,12 @@ const Metadata = named('AuthorizationServerMetadata', {
 
 const form = { consumes: ['application/x-www-form-urlencoded'], tags: ['oauth'], security: [] }
 const open = { config: { access: 'public', oauthErrors: true } } as const
+const forBackends = { config: { ...open.config, checksTokens: true } } as const
 
 /** OAuth 2.0 by the book, for a first party: RFC 6749 (password, refresh_token), 7009, 7662, 7517, 8414. */
 const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, audience, oauthClients }) => {
-  const { core, limit } = app
+  const { core } = app
+  const limits = { logins: limitLogins(app), refreshes: limitRefreshes(app) }
 
   app.post(
     '/oauth/token',
@@ -76,7 +78,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         // Each grant under the limits of what it does.
         async function limitGrant(request, reply) {
           const isRefresh = fieldsOf(request).grant_type === 'refresh_token'
-          await (isRefresh ? limit.refresh : limit.login).call(app, request, reply)
+          await (isRefresh ? limits.refreshes : limits.logins).call(app, request, reply)
         },
       ],
       schema: {
@@ -97,8 +99,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
   app.post(
     '/oauth/revoke',
     {
-      ...open,
-      preHandler: limit.refresh,
+      ...forBackends,
       schema: {
         operationId: 'oauthRevoke',
         summary: 'Revocation (RFC 7009): ends the session of the token',
@@ -121,7 +122,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
   app.post(
     '/oauth/introspect',
     {
-      ...open,
+      ...forBackends,
       schema: {
         operationId: 'oauthIntrospect',
         summary: 'Introspection (RFC 7662), for the clients of OAUTH_CLIENTS',
@@ -217,13 +218,9 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
 
   /** RFC 6749 §2.3.1. A client that is not configured is a public one, and its empty secret says nothing. */
   function authenticateClient(request: FastifyRequest, { required }: { required: boolean }): void {
-    const [id, secret] = basicCredentials(request) ?? [
-      fieldsOf(request).client_id ?? '',
-      fieldsOf(request).client_secret ?? '',
-    ]
-    const expected = oauthClients.get(id)
-    if (expected === undefined && !required) return
-    if (expected === undefined || !timingSafeEqual(digestOf(Buffer.from(secret)), digestOf(Buffer.from(expected))))
+    const [id] = clientCredentialsOf(request)
+    if (!required && !oauthClients.has(id)) return
+    if (request.client === null)
       throw new Problem('client_invalid', { headers: { 'www-authenticate': 'Basic realm="oauth"' } })
   }
 }
@@ -246,18 +243,6 @@ function missing(name: string): Problem {
     detail: `${name}: is required`,
     errors: [{ pointer: `/${name}`, detail: 'is required' }],
   })
-}
-
-/** The credentials of `Authorization: Basic`; `undefined` without them, or when they are empty, as Swagger UI sends them. */
-function basicCredentials({ headers }: FastifyRequest): [id: string, secret: string] | undefined {
-  const encoded = /^basic ([A-Za-z0-9+/]+=*)$/i.exec(headers.authorization ?? '')?.[1]
-  if (encoded === undefined) return undefined
-  const [id = '', ...rest] = Buffer.from(encoded, 'base64').toString('utf8').split(':')
-  try {
-    return id === '' ? undefined : [decodeURIComponent(id), decodeURIComponent(rest.join(':'))]
-  } catch {
-    return [id, rest.join(':')]
-  }
 }
 
 export default oauth

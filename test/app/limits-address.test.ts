@@ -1,0 +1,84 @@
+import { describe, expect, test } from 'vitest'
+import { form, formOf, type Reply, post, signedUp } from '#test/support/actors.ts'
+import { startService } from '#test/support/service.ts'
+
+const secret = 'a-secret-of-the-frontend'
+const settings = {
+  RATE_LIMITS: 'on',
+  LIMIT_LOGINS_PER_MINUTE: '2',
+  TRUSTED_PROXIES: '127.0.0.0/8,10.0.0.0/8',
+  OAUTH_CLIENTS: `bff:${secret}`,
+}
+const { app, sql } = await startService(settings)
+
+const logIn = (headers: Record<string, string>, fields: Record<string, string> = {}, on = app) =>
+  post(on, '/api/v1/token', formOf({ username: 'nobody', password: 'wrong password', ...fields }), { ...form, ...headers })
+/** The address of the newest event of the audit trail. */
+const recorded = async () => (await sql<{ ip: string }[]>`select ip from audit_events order by id desc limit 1`)[0]?.ip
+const statusOf = async (reply: Promise<Reply>) => (await reply).statusCode
+const asClient = (password = secret) => ({ authorization: `Basic ${Buffer.from(`bff:${password}`).toString('base64')}` })
+
+describe('a forwarded address', () => {
+  test.each([
+    ['198.51.100.1:5678', '198.51.100.1'],
+    ['[2001:db8:1::1]:443', '2001:db8:1::1'],
+    ['2001:DB8:2:0::1', '2001:db8:2::1'],
+    ['::ffff:198.51.100.2', '198.51.100.2'],
+    ['198.51.100.3:1111, 10.0.0.1:2222', '198.51.100.3'],
+    ['unknown', '127.0.0.1'],
+    ['198.51.100.300', '127.0.0.1'],
+  ])('%s is recorded as %s', async (forwarded, address) => {
+    await logIn({ 'x-forwarded-for': forwarded })
+    expect(await recorded()).toBe(address)
+  })
+
+  test('is one address on every port', async () => {
+    const from = (port: number) => statusOf(logIn({ 'x-forwarded-for': `198.51.100.9:${port}` }))
+    expect([await from(1001), await from(1002), await from(1003)]).toEqual([401, 401, 429])
+  })
+})
+
+describe('a backend for a frontend', () => {
+  test('says the address of its user, with its credentials in the header or in fields', async () => {
+    const fields = { client_id: 'bff', client_secret: secret }
+    const asked = [
+      () => logIn({ ...asClient(), 'x-user-address': '192.0.2.1' }),
+      () => logIn({ 'x-user-address': '192.0.2.1' }, fields),
+      () => logIn({ ...asClient(), 'x-user-address': '192.0.2.1' }),
+      () => logIn({ 'x-user-address': '[192.0.2.2]:443' }, fields),
+    ]
+    const statuses: number[] = []
+    for (const ask of asked) statuses.push(await statusOf(ask()))
+    expect(statuses).toEqual([401, 401, 429, 401])
+    expect(await recorded()).toBe('192.0.2.2')
+  })
+
+  test('is not believed without the right credentials, nor what is no address', async () => {
+    const proxy = { 'x-forwarded-for': '198.51.100.20' }
+    await logIn({ ...proxy, 'x-user-address': '192.0.2.10' })
+    expect(await recorded()).toBe('198.51.100.20')
+    await logIn({ ...proxy, ...asClient('wrong'), 'x-user-address': '192.0.2.10' })
+    expect(await recorded()).toBe('198.51.100.20')
+    await logIn({ 'x-forwarded-for': '198.51.100.21', ...asClient(), 'x-user-address': 'unknown' })
+    expect(await recorded()).toBe('198.51.100.21')
+  })
+
+  test('does not spend the requests of its own address on its users', async () => {
+    const { app: busy } = await startService({ ...settings, LIMIT_REQUESTS_PER_MINUTE: '3' })
+    const fields = { client_id: 'bff', client_secret: secret }
+    for (let i = 0; i < 10; i++) {
+      const headers = { 'x-user-address': `192.0.2.${i}` }
+      expect(await statusOf(i % 2 ? logIn({ ...headers, ...asClient() }, {}, busy) : logIn(headers, fields, busy))).toBe(401)
+    }
+  })
+})
+
+describe('a session', () => {
+  test('is listed with the address of its user', async () => {
+    const { email, send } = await signedUp(app)
+    const fields = { username: email, password: 'correct horse battery staple' }
+    expect(await statusOf(logIn({ ...asClient(), 'x-user-address': '192.0.2.77' }, fields))).toBe(200)
+    const ips = (await send('GET', '/me/sessions')).json<{ ip: string }[]>().map(({ ip }) => ip)
+    expect(ips).toContain('192.0.2.77')
+  })
+})
