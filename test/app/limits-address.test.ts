@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { form, formOf, type Reply, post, signedUp } from '#test/support/actors.ts'
+import { form, formOf, password, post, type Reply, signedUp } from '#test/support/actors.ts'
+import { onDatabase, send, startServer } from '#test/support/process.ts'
 import { startService } from '#test/support/service.ts'
 
 const secret = 'a-secret-of-the-frontend'
@@ -9,14 +10,19 @@ const settings = {
   TRUSTED_PROXIES: '127.0.0.0/8,10.0.0.0/8',
   OAUTH_CLIENTS: `bff:${secret}`,
 }
-const { app, sql } = await startService(settings)
+const { app, sql, url } = await startService(settings)
 
 const logIn = (headers: Record<string, string>, fields: Record<string, string> = {}, on = app) =>
-  post(on, '/api/v1/token', formOf({ username: 'nobody', password: 'wrong password', ...fields }), { ...form, ...headers })
+  post(on, '/api/v1/token', formOf({ username: 'nobody', password: 'wrong password', ...fields }), {
+    ...form,
+    ...headers,
+  })
 /** The address of the newest event of the audit trail. */
 const recorded = async () => (await sql<{ ip: string }[]>`select ip from audit_events order by id desc limit 1`)[0]?.ip
 const statusOf = async (reply: Promise<Reply>) => (await reply).statusCode
-const asClient = (password = secret) => ({ authorization: `Basic ${Buffer.from(`bff:${password}`).toString('base64')}` })
+const asClient = (password = secret) => ({
+  authorization: `Basic ${Buffer.from(`bff:${password}`).toString('base64')}`,
+})
 
 describe('a forwarded address', () => {
   test.each([
@@ -68,17 +74,43 @@ describe('a backend for a frontend', () => {
     const fields = { client_id: 'bff', client_secret: secret }
     for (let i = 0; i < 10; i++) {
       const headers = { 'x-user-address': `192.0.2.${i}` }
-      expect(await statusOf(i % 2 ? logIn({ ...headers, ...asClient() }, {}, busy) : logIn(headers, fields, busy))).toBe(401)
+      expect(
+        await statusOf(i % 2 ? logIn({ ...headers, ...asClient() }, {}, busy) : logIn(headers, fields, busy)),
+      ).toBe(401)
     }
   })
 })
 
 describe('a session', () => {
   test('is listed with the address of its user', async () => {
+    const { app } = await startService({ ...settings, RATE_LIMITS: 'off' })
     const { email, send } = await signedUp(app)
-    const fields = { username: email, password: 'correct horse battery staple' }
-    expect(await statusOf(logIn({ ...asClient(), 'x-user-address': '192.0.2.77' }, fields))).toBe(200)
+    const fields = { username: email, password }
+    expect(await statusOf(logIn({ ...asClient(), 'x-user-address': '192.0.2.77' }, fields, app))).toBe(200)
     const ips = (await send('GET', '/me/sessions')).json<{ ip: string }[]>().map(({ ip }) => ip)
     expect(ips).toContain('192.0.2.77')
+  })
+})
+
+describe('the log', () => {
+  /** What a server logs that is asked twice with these headers. */
+  const linesOf = async (environment: Record<string, string>, headers: Record<string, string>) => {
+    const server = startServer({ ...onDatabase(url), ...environment })
+    const base = await server.listening
+    for (const path of ['/api/v1/me', '/nowhere']) await send(`${base}${path}`, undefined, headers)
+    server.child.kill('SIGTERM')
+    return (await server.exited).output.split('\n').filter((line) => line.startsWith('{'))
+  }
+
+  test('has the address without a port', async () => {
+    const lines = await linesOf({ TRUSTED_PROXIES: '127.0.0.1' }, { 'x-forwarded-for': '198.51.100.1:5678' })
+    expect(lines.filter((line) => line.includes('"ip":"198.51.100.1"'))).toHaveLength(2)
+    expect(lines.join()).not.toContain('a forwarded address is ignored')
+  })
+
+  test.each(['x-forwarded-for', 'forwarded', 'x-user-address'])('warns once of %s from a stranger', async (header) => {
+    const lines = await linesOf({}, { [header]: '198.51.100.1' })
+    expect(lines.filter((line) => line.includes('a forwarded address is ignored'))).toHaveLength(1)
+    expect(lines.join()).not.toContain('198.51.100.1')
   })
 })

@@ -4,7 +4,8 @@ import { form, formOf, type Actor, password, post, signedUp } from '#test/suppor
 import { startService } from '#test/support/service.ts'
 
 const contracts = 'kanban,oauth,llm-optimizer:/llm,ai-chat:/chat,auth-signup:/signup,auth-register:/register'
-const { app, sql } = await startService({ RATE_LIMITS: 'on',
+const { app, sql } = await startService({
+  RATE_LIMITS: 'on',
   LIMIT_LOGINS_PER_MINUTE: '20',
   TRUSTED_PROXIES: '127.0.0.0/8',
   CONTRACTS: contracts,

@@ -123,26 +123,3 @@ describe('requests to unknown paths', () => {
     expect(statuses.filter((status) => status === 429).length).toBe(1)
   })
 })
-
-describe('limits in Redis', () => {
-  test('fall back to memory when it is away: no error, and still a limit', async () => {
-    const { app: alone } = await startService({ ...proxy, REDIS_URL: 'redis://127.0.0.1:1' })
-    const { email } = await signedUp(alone)
-    const statuses: number[] = []
-    for (let i = 0; i < 12; i++) statuses.push((await logIn(email, 'wrong password', '198.51.100.9', alone)).statusCode)
-    expect(new Set(statuses)).toEqual(new Set([401, 429]))
-  })
-
-  const redisUrl = process.env['TEST_REDIS_URL']
-  test.skipIf(redisUrl === undefined)('are shared by two instances (needs TEST_REDIS_URL)', async () => {
-    const shared = { ...proxy, REDIS_URL: redisUrl ?? '' }
-    const first = await startService(shared)
-    const second = await startService(shared, first)
-    const { email } = await signedUp(first.app)
-    const address = `2001:db8:${Math.floor(Math.random() * 65_536).toString(16)}::1`
-    const statuses: number[] = []
-    for (let i = 0; i < 12; i++)
-      statuses.push((await logIn(email, 'wrong', address, [first, second][i % 2]?.app)).statusCode)
-    expect(statuses.filter((status) => status === 429).length).toBe(2)
-  })
-})
