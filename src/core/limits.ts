@@ -19,7 +19,7 @@ export interface Counter {
   readonly isFull: (key: string) => Promise<Standing>
 }
 
-export interface Standing {
+interface Standing {
   readonly exceeded: boolean
   /** The 429 of this limit; making it counts as a refusal. */
   readonly refusal: () => Problem
@@ -39,7 +39,7 @@ export interface Limits {
   readonly refresh: <T>(refreshToken: string, attempt: () => Promise<T>) => Promise<T>
 }
 
-export interface LoginTarget {
+interface LoginTarget {
   /** `undefined`: nobody has the name. */
   readonly userId: number | undefined
   readonly name: string

@@ -21,7 +21,7 @@ interface Entry {
 }
 
 /** The entries of one limit, by how near they are to it: the last shelf holds those that are nearest. */
-type Shelves = readonly Map<string, Entry>[]
+type Shelves = readonly Shelf[]
 const shelvesOfLimit = 4
 
 /**
@@ -31,17 +31,16 @@ const shelvesOfLimit = 4
 export function countersInMemory(capacity: number): Counters {
   const limits = new Map<string, Shelves>()
   const shelvesOf = ({ name }: Limit): Shelves => {
-    const shelves = limits.get(name) ?? Array.from({ length: shelvesOfLimit }, () => new Map<string, Entry>())
+    const shelves = limits.get(name) ?? Array.from({ length: shelvesOfLimit }, makeShelf)
     limits.set(name, shelves)
     return shelves
   }
-  const sizeOf = (shelves: Shelves) => shelves.reduce((sum, { size }) => sum + size, 0)
   const makeRoom = () => {
-    const all = [...limits.values()]
-    if (all.reduce((sum, shelves) => sum + sizeOf(shelves), 0) < capacity) return
-    const largest = all.toSorted((a, b) => sizeOf(b) - sizeOf(a))[0] ?? []
-    const shelf = largest.find(({ size }) => size > 0)
-    for (const key of shelf?.keys() ?? []) return void shelf?.delete(key)
+    const all = [...limits.values()].map((shelves) => ({ shelves, size: sizeOf(shelves) }))
+    if (all.reduce((sum, { size }) => sum + size, 0) < capacity) return
+    const largest = all.reduce((one, other) => (other.size > one.size ? other : one))
+    const shelf = largest.shelves.find(({ entries }) => entries.size > 0)
+    shelf?.entries.delete(shelf.oldest() ?? '')
   }
 
   return {
@@ -53,7 +52,7 @@ export function countersInMemory(capacity: number): Counters {
         place(shelves, key, entry, limit)
         return tallyOf(entry)
       }
-      for (const shelf of shelves) dropExpired(shelf)
+      for (const shelf of shelves) shelf.dropExpired()
       makeRoom()
       const fresh = { current: 1, shelf: 0, endsAt: Date.now() + limit.per * 1000 }
       place(shelves, key, fresh, limit)
@@ -69,7 +68,7 @@ export function countersInMemory(capacity: number): Counters {
       if (!entry) return
       entry.current--
       if (entry.current > 0) place(shelves, key, entry, limit)
-      else shelves[entry.shelf]?.delete(key)
+      else shelves[entry.shelf]?.entries.delete(key)
     },
   }
 }
@@ -78,27 +77,52 @@ function tallyOf({ current, endsAt }: Entry): Tally {
   return { current, ttl: endsAt - Date.now() }
 }
 
+function sizeOf(shelves: Shelves): number {
+  return shelves.reduce((sum, { entries }) => sum + entries.size, 0)
+}
+
 function standing(shelves: Shelves, key: string): Entry | undefined {
-  for (const shelf of shelves) {
-    const entry = shelf.get(key)
+  for (const { entries } of shelves) {
+    const entry = entries.get(key)
     if (entry && entry.endsAt > Date.now()) return entry
-    if (entry) shelf.delete(key)
+    if (entry) entries.delete(key)
   }
   return undefined
 }
 
 function place(shelves: Shelves, key: string, entry: Entry, { max }: Limit): void {
   const next = Math.min(shelvesOfLimit - 1, Math.floor((entry.current * shelvesOfLimit) / max))
-  if (next !== entry.shelf) shelves[entry.shelf]?.delete(key)
+  if (next !== entry.shelf) shelves[entry.shelf]?.entries.delete(key)
   entry.shelf = next
-  shelves[next]?.set(key, entry)
+  shelves[next]?.entries.set(key, entry)
 }
 
-/** Drops what has expired at the old end of a shelf: at most two a time, so that no request pays for the others. */
-function dropExpired(shelf: Map<string, Entry>): void {
-  let seen = 0
-  for (const [key, { endsAt }] of shelf) {
-    if (endsAt > Date.now() || ++seen > 2) return
-    shelf.delete(key)
+interface Shelf {
+  readonly entries: Map<string, Entry>
+  readonly oldest: () => string | undefined
+  readonly dropExpired: () => void
+}
+
+function makeShelf(): Shelf {
+  const entries = new Map<string, Entry>()
+  // Kept, because a new iterator would step over every deleted entry at the front again.
+  let keys = entries.keys()
+  let candidate: string | undefined
+  const oldest = () => {
+    while (entries.size > 0 && (candidate === undefined || !entries.has(candidate))) {
+      const next = keys.next()
+      if (next.done) keys = entries.keys()
+      candidate = next.value
+    }
+    return entries.size > 0 ? candidate : undefined
   }
+  /** At most two a time, so that no request pays for the others. */
+  const dropExpired = () => {
+    for (let i = 0; i < 2; i++) {
+      const key = oldest()
+      if (key === undefined || (entries.get(key)?.endsAt ?? 0) > Date.now()) return
+      entries.delete(key)
+    }
+  }
+  return { entries, oldest, dropExpired }
 }

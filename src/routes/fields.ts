@@ -162,8 +162,13 @@ type ErrorStatus = keyof typeof meanings
 type StatusOf<R> = R extends ProblemCode ? (typeof catalogue)[R][0] : R
 
 const retryAfter = { 'Retry-After': Type.Integer({ description: 'Seconds.', examples: [2] }) }
+const limited = {
+  ...retryAfter,
+  RateLimit: Type.String({ description: 'The limit that was passed.', examples: ['"login";r=0;t=30'] }),
+  'RateLimit-Policy': Type.String({ description: 'What it allows.', examples: ['"login";q=50;w=60'] }),
+}
 const challenge = { 'WWW-Authenticate': Type.String({ description: 'RFC 6750 §3.', examples: ['Bearer'] }) }
-const errorHeaders: Partial<Record<ErrorStatus, TProperties>> = { 401: challenge, 429: retryAfter, 503: retryAfter }
+const errorHeaders: Partial<Record<ErrorStatus, TProperties>> = { 401: challenge, 429: limited, 503: retryAfter }
 
 /** The error replies of a route by status or code, for its response schema; 429 and 503 can always happen. */
 export function problems<const R extends ErrorStatus | ProblemCode>(

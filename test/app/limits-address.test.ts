@@ -69,6 +69,18 @@ describe('a backend for a frontend', () => {
     expect(await recorded()).toBe('198.51.100.21')
   })
 
+  test('refreshes for each of its users apart', async () => {
+    const { app } = await startService({ ...settings, LIMIT_REFRESHES_PER_MINUTE: '2' })
+    const body = { refresh_token: 'none' }
+    const credentials = { client_id: 'bff', client_secret: secret }
+    for (const address of ['192.0.2.1', '192.0.2.2']) {
+      const headers = { 'x-user-address': address }
+      expect(await statusOf(post(app, '/api/v1/refresh', body, { ...headers, ...asClient() }))).toBe(401)
+      expect(await statusOf(post(app, '/api/v1/refresh', { ...body, ...credentials }, headers))).toBe(401)
+      expect(await statusOf(post(app, '/api/v1/refresh', { ...body, ...credentials }, headers))).toBe(429)
+    }
+  })
+
   test('does not spend the requests of its own address on its users', async () => {
     const { app: busy } = await startService({ ...settings, LIMIT_REQUESTS_PER_MINUTE: '3' })
     const fields = { client_id: 'bff', client_secret: secret }

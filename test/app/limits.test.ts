@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { password, post, signedUp } from '#test/support/actors.ts'
+import { get, metric, password, post, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const proxy = { RATE_LIMITS: 'on', TRUSTED_PROXIES: '127.0.0.0/8' }
@@ -111,6 +111,32 @@ describe('the limit', () => {
     const probe = () => app.inject({ method: 'GET', url: '/health', headers: from('198.51.100.42') })
     const statuses = (await Promise.all(Array.from({ length: 3100 }, probe))).map(({ statusCode }) => statusCode)
     expect(new Set(statuses)).toEqual(new Set([200]))
+  })
+})
+
+describe('a refusal', () => {
+  test('says which limit, what it allows and when to come back (draft-ietf-httpapi-ratelimit-headers-11)', async () => {
+    const address = '198.51.100.60'
+    const replies = await Promise.all(
+      Array.from({ length: 11 }, () => logIn('nobody-is-refused', 'wrong password', address)),
+    )
+    const refused = replies.find(({ statusCode }) => statusCode === 429)
+    const seconds = Number(refused?.headers['retry-after'])
+    expect(refused?.json()).toMatchObject({ code: 'too_many_requests' })
+    expect(seconds > 0 && seconds <= 300).toBe(true)
+    expect(refused?.headers).toMatchObject({
+      ratelimit: `"login-account-address";r=0;t=${seconds}`,
+      'ratelimit-policy': '"login-account-address";q=10;w=300',
+    })
+  })
+
+  test('is counted by limit; the series are there from the start', async () => {
+    const { app: fresh } = await startService({ RATE_LIMITS: 'on', LIMIT_LOGINS_PER_MINUTE: '1' })
+    const series = 'auth_rate_limited_total{limit="login"}'
+    expect((await get(fresh, '/metrics')).body).toContain(`${series} 0`)
+    for (let i = 0; i < 3; i++) await logIn('nobody', 'wrong password', '198.51.100.61', fresh)
+    expect(await metric(fresh, series)).toBe(2)
+    expect(await metric(fresh, 'auth_rate_limited_total{limit="requests"}')).toBe(0)
   })
 })
 

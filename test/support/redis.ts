@@ -59,7 +59,7 @@ export async function standBetween(redisUrl: string): Promise<Middleman> {
     const upstream = connect(target)
     if (frozen) dead.add(socket)
     socket.on('data', (chunk) => {
-      if (dead.has(socket)) lost += String(chunk).match(/\beval\b/gi)?.length ?? 0
+      if (dead.has(socket)) lost += String(chunk).match(/\beval(sha)?\b/gi)?.length ?? 0
       else upstream.write(chunk)
     })
     upstream.on('data', (chunk) => {
