@@ -52,7 +52,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
   await app.register(headers, config)
   await app.register(address, config)
   await app.register(rateLimit, config)
-  await app.register(requestLimit)
+  await app.register(requestLimit, config)
   await app.register(bodies)
   await app.register(openapi, { ...config, issuer })
   await app.register(db, config)

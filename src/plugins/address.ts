@@ -23,13 +23,21 @@ export default fp<Pick<Config, 'oauthClients' | 'trustedProxies'>>(
     app.decorateRequest('userAddress', null)
 
     const recognise = (request: FastifyRequest) => {
+      if (oauthClients.size === 0) return
       request.client = authenticatedClient(request, oauthClients) ?? null
       if (request.client !== null) request.userAddress = userAddressOf(request)
     }
-    app.addHook('onRequest', async (request) => recognise(request))
-    app.addHook('preValidation', async (request) => {
+    app.addHook('onRequest', (request, _reply, done) => {
+      recognise(request)
+      done()
+    })
+    app.addHook('preValidation', (request, _reply, done) => {
       if (request.client === null) recognise(request)
-      if (isWarned) return
+      if (!isWarned) warnOfIgnored(request)
+      done()
+    })
+
+    function warnOfIgnored(request: FastifyRequest): void {
       const header = ignoredHeaderOf(request)
       if (header === undefined) return
       isWarned = true
@@ -37,7 +45,7 @@ export default fp<Pick<Config, 'oauthClients' | 'trustedProxies'>>(
         { header },
         'a forwarded address is ignored; who may send one is in TRUSTED_PROXIES or OAUTH_CLIENTS',
       )
-    })
+    }
 
     function ignoredHeaderOf({ headers, socket, userAddress }: FastifyRequest): string | undefined {
       if (userAddress === null && headers['x-user-address'] !== undefined) return 'x-user-address'

@@ -106,7 +106,7 @@ function openCounters(app: FastifyInstance, redisUrl: string | undefined): Count
   redis.on('error', () => tell(false))
   redis.on('close', () => tell(false))
   app.addHook('onClose', async () => {
-    redis.removeAllListeners('close')
+    isUp = false
     redis.disconnect()
   })
   app.metricsRegistry.registerMetric(

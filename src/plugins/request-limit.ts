@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { addressOf, networkOf } from '#src/address.ts'
+import type { Config } from '#src/config.ts'
 import type { Counted, Counter } from '#src/core/limits.ts'
 import { authenticate } from '#src/routes/authenticate.ts'
 
@@ -23,8 +24,9 @@ declare module 'fastify' {
 const uncountedPaths = new Set(['/health', '/ready', '/metrics'])
 
 /** The limit on every request: of an address (IPv6: /64), of a session whose token was verified, or of a backend. */
-export default fp(
-  async (app) => {
+export default fp<Pick<Config, 'rateLimits'>>(
+  async (app, { rateLimits: on }) => {
+    if (!on) return void app.decorate('countRequest', async () => {})
     const { perMinute } = app
     const requests = app.counter({ name: 'requests', max: perMinute.requests, per: 60 })
     const checks = app.counter({ name: 'checks', max: perMinute.checks, per: 60 })

@@ -11,15 +11,18 @@ declare module 'fastify' {
 
 type App = Pick<FastifyInstance, 'limit' | 'counter' | 'perMinute'>
 const minute = 60
+/** Whom the limits below count: the address that a request comes from. */
 const by = (request: FastifyRequest) => networkOf(addressOf(request))
 
-/** The limits that several routes share, each by the address that the request comes from. */
+/** Logins, right and wrong; the use case counts the wrong ones of an account. */
 export const limitLogins = ({ limit, perMinute }: App) =>
   limit({ name: 'login', by, max: perMinute.logins, per: minute })
 
+/** Refreshes; the use case counts those of a session. */
 export const limitRefreshes = ({ limit, perMinute }: App) =>
   limit({ name: 'refresh', by, max: perMinute.refreshes, per: minute })
 
+/** Registrations. */
 export const limitRegistrations = ({ limit }: App) => limit({ name: 'registration', by, max: 60, per: 10 * minute })
 
 /** Confirmations by password; the use case counts the wrong ones of an account. */

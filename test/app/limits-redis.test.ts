@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomInt } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
 import { get, metric, password, post, refreshWith, signedUp } from '#test/support/actors.ts'
@@ -9,7 +9,7 @@ import { type Service, startService } from '#test/support/service.ts'
 const redisUrl = (await startRedis()) ?? ''
 const proxy = { RATE_LIMITS: 'on', TRUSTED_PROXIES: '127.0.0.0/8' }
 /** An address that nobody used before, also in a Redis that lives longer than the test. */
-const newAddress = () => `2001:db8:${randomUUID().slice(0, 4)}:${randomUUID().slice(0, 4)}::1`
+const newAddress = () => `2001:db8:${randomInt(4096, 65_536).toString(16)}:${randomInt(4096, 65_536).toString(16)}::1`
 const logIn = async (app: FastifyInstance, username: string, secret: string, address: string) =>
   (await post(app, '/api/v1/token', { username, password: secret }, { 'x-forwarded-for': address })).statusCode
 const isUp = (app: FastifyInstance) => metric(app, 'auth_redis_up')

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { get, metric, password, post, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
@@ -147,5 +148,17 @@ describe('requests to unknown paths', () => {
       Array.from({ length: 3001 }, async () => (await busy.inject({ method: 'GET', url: '/nowhere' })).statusCode),
     )
     expect(statuses.filter((status) => status === 429).length).toBe(1)
+  })
+})
+
+describe('docs/security.md', () => {
+  test('lists every limit', async () => {
+    const contracts = 'kanban,oauth,llm-optimizer:/llm,ai-chat:/chat,auth-signup:/signup,auth-register:/register'
+    const { app: full } = await startService({ RATE_LIMITS: 'on', CONTRACTS: contracts })
+    const { body } = await get(full, '/metrics')
+    const real = [...body.matchAll(/^auth_rate_limited_total\{limit="([^"]+)"\}/gm)].map(([, name]) => name)
+    const text = readFileSync(new URL('../../docs/security.md', import.meta.url), 'utf8')
+    const documented = [...text.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, name]) => name)
+    expect(new Set(documented)).toEqual(new Set(real))
   })
 })
