@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyInstance, LogController } from 'fastify'
+import { withinNetworks } from './address.ts'
 import type { Config } from './config.ts'
 import { logRequests, loggerOptions } from './log.ts'
 import accountPages from './plugins/account-pages.ts'
+import address from './plugins/address.ts'
 import bodies, { parseFields } from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
@@ -16,6 +18,7 @@ import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import rateLimit from './plugins/rate-limit.ts'
 import { refuseConnection } from './plugins/refuse-connection.ts'
+import requestLimit from './plugins/request-limit.ts'
 import routes from './routes/index.ts'
 
 /** A config whose database and key are known, wherever they came from. */
@@ -28,7 +31,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     // One line per request instead of two; see log.ts.
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => randomUUID(),
-    trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
+    trustProxy: config.trustedProxies.length > 0 ? withinNetworks(config.trustedProxies) : false,
     bodyLimit: 65_536,
     requestTimeout: 10_000,
     http: { connectionsCheckingInterval: 2000 },
@@ -47,7 +50,9 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
   await app.register(errors)
   await app.register(metrics, config)
   await app.register(headers, config)
+  await app.register(address, config)
   await app.register(rateLimit, config)
+  await app.register(requestLimit, config)
   await app.register(bodies)
   await app.register(openapi, { ...config, issuer })
   await app.register(db, config)

@@ -51,6 +51,10 @@ export const Environment = Type.Object({
   ARGON2_MEMORY_KIB: whole(19_456, 1_048_576, 19_456),
   ARGON2_TIME_COST: whole(2, 20, 2),
   RATE_LIMITS: switchedOn,
+  LIMIT_REQUESTS_PER_MINUTE: whole(1, 1_000_000, 3000),
+  LIMIT_LOGINS_PER_MINUTE: whole(1, 1_000_000, 50),
+  LIMIT_REFRESHES_PER_MINUTE: whole(1, 1_000_000, 300),
+  LIMIT_CHECKS_PER_MINUTE: whole(1, 1_000_000, 60_000),
   REDIS_URL: optional('^rediss?://'),
   TRUSTED_PROXIES: optional(),
   CORS_ORIGINS: optional('^https?://[^/\\s,*]+(,https?://[^/\\s,*]+)*$'),
@@ -116,6 +120,8 @@ export interface Config {
   readonly sessionsPerUser: number
   readonly argon2: { readonly memoryCost: number; readonly timeCost: number }
   readonly rateLimits: boolean
+  /** Limits that a deployment sets: of an address or session, of an address, of a client or session. */
+  readonly perMinute: Readonly<Record<'requests' | 'logins' | 'refreshes' | 'checks', number>>
   readonly redisUrl: string | undefined
   readonly trustedProxies: readonly string[]
   readonly corsOrigins: readonly string[]
@@ -204,6 +210,12 @@ export function readConfig(variables: Variables): Config {
     sessionsPerUser: settings.SESSIONS_PER_USER,
     argon2: { memoryCost: settings.ARGON2_MEMORY_KIB, timeCost: settings.ARGON2_TIME_COST },
     rateLimits: settings.RATE_LIMITS === 'on',
+    perMinute: {
+      requests: settings.LIMIT_REQUESTS_PER_MINUTE,
+      logins: settings.LIMIT_LOGINS_PER_MINUTE,
+      refreshes: settings.LIMIT_REFRESHES_PER_MINUTE,
+      checks: settings.LIMIT_CHECKS_PER_MINUTE,
+    },
     redisUrl: settings.REDIS_URL,
     trustedProxies,
     corsOrigins: listOf(settings.CORS_ORIGINS),

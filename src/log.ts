@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
 import { pino } from 'pino'
+import { addressOf } from './address.ts'
 import type { Config } from './config.ts'
 
 /** JSON lines (on a terminal: readable ones) without secrets: of a request only method and route; of a driver's error only its code. */
@@ -19,9 +20,12 @@ const batched = () => pino.destination({ dest: 1, sync: false, minLength: 4096, 
 
 /** One line per request; the route's pattern instead of the path, which may hold a token. */
 export function logRequests(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
-  const { method, routeOptions, ip } = request
+  const { method, routeOptions } = request
   const ms = Math.round(reply.elapsedTime * 10) / 10
-  request.log.info({ method, route: routeOptions.url ?? 'unknown', status: reply.statusCode, ms, ip }, 'request')
+  request.log.info(
+    { method, route: routeOptions.url ?? 'unknown', status: reply.statusCode, ms, ip: addressOf(request) },
+    'request',
+  )
   done()
 }
 

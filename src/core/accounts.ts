@@ -91,12 +91,14 @@ export async function deleteAccount(core: Core, account: Account, password: stri
   if (result?.isLastAdmin) throw new Problem('last_admin')
 }
 
-/** Checks the password of somebody who is logged in; throws `password_incorrect` that names the field at `pointer`. */
+/** Checks the password of somebody who is logged in; throws `password_incorrect` that names the field at `pointer`, or `too_many_requests`. */
 export async function confirmPassword(core: Core, id: number, password: string, pointer: string) {
   const credentials = (await core.db.row(userById, { id })) ?? gone()
   const { passwordHash } = credentials
-  if (!(await core.passwords.matches(passwordHash, password)) || passwordHash === null) throw incorrect(pointer)
-  return { ...credentials, passwordHash } satisfies Credentials
+  return core.limits.confirmation(id, async () => {
+    if (!(await core.passwords.matches(passwordHash, password)) || passwordHash === null) throw incorrect(pointer)
+    return { ...credentials, passwordHash } satisfies Credentials
+  })
 }
 
 function incorrect(pointer: string): Problem {

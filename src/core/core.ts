@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '#src/db/client.ts'
 import type { RevokeReason } from '#src/db/sessions.ts'
+import type { Limits } from './limits.ts'
 import type { Passwords } from './passwords.ts'
 import type { SessionStates } from './sessions.ts'
 import type { AccessTokens } from './tokens.ts'
@@ -15,6 +16,7 @@ export interface Core {
   readonly successorKeys: readonly Buffer[]
   readonly lifetimes: Lifetimes
   readonly mail: MailRules
+  readonly limits: Limits
   readonly counters: Counters
   readonly log: FastifyBaseLogger
 }

@@ -24,6 +24,10 @@ export interface Sender extends Origin {
  * `Problem` `refresh_token_…`, or `unavailable`, which says nothing about the token.
  */
 export async function refresh(core: Core, text: string, sender: Sender): Promise<TokenPair> {
+  return core.limits.refresh(text, () => countedExchange(core, text, sender))
+}
+
+async function countedExchange(core: Core, text: string, sender: Sender): Promise<TokenPair> {
   try {
     const { outcome, pair } = await exchange(core, text, sender)
     core.counters.refresh(outcome)

@@ -48,6 +48,11 @@ export async function logIn(core: Core, name: string, password: string, origin: 
 
 async function attemptLogin(core: Core, name: string, password: string, origin: Origin) {
   const user = await core.db.row(name.includes('@') ? userByEmail : userByUsername, { name })
+  const target = { userId: user?.id, name, address: origin.ip }
+  return core.limits.login(target, () => openByPassword(core, user, password, origin))
+}
+
+async function openByPassword(core: Core, user: Credentials | undefined, password: string, origin: Origin) {
   const matches = await core.passwords.matches(user?.passwordHash ?? null, password)
   if (!user?.passwordHash || !matches) throw await refused(core, 'failed', user, origin)
   if (!user.isActive) throw await refused(core, 'disabled', user, origin)
@@ -111,7 +116,11 @@ export interface SessionStates {
 
 /** The user and the session of an access token; throws a 401 `Problem` once either no longer stands. One query. */
 export async function authenticate(core: Core, accessToken: string): Promise<Authentication> {
-  const claims = await core.accessTokens.verify(accessToken)
+  return requireStanding(core, await core.accessTokens.verify(accessToken))
+}
+
+/** The user and the session of claims that were verified; throws as `authenticate` does. */
+export async function requireStanding(core: Core, claims: AccessClaims): Promise<Authentication> {
   const state = await core.sessionStates.load(claims)
   if (!state || state.sessionRevoked) throw new Problem('session_revoked')
   if (!state.isActive) throw new Problem('user_disabled')

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { Type } from 'typebox'
 import { resetPassword, verifyEmail } from '#src/core/recovery.ts'
 import { NewPassword, OneTimeToken, originOf } from '#src/routes/fields.ts'
+import { limitLinks } from '#src/routes/limits.ts'
 
 const files = {
   '/account/reset-password': ['reset-password.html', 'text/html; charset=utf-8'],
@@ -24,12 +25,11 @@ const accountPages: FastifyPluginAsyncTypebox = async (app) => {
     )
   }
 
-  const { limit } = app
   app.post(
     '/account/reset-password',
     {
       config: { access: 'public' },
-      preHandler: limit.reset,
+      preHandler: limitLinks(app),
       schema: {
         hide: true,
         body: Type.Object({ token: OneTimeToken, new_password: NewPassword }),
@@ -46,7 +46,7 @@ const accountPages: FastifyPluginAsyncTypebox = async (app) => {
     '/account/verify-email',
     {
       config: { access: 'public' },
-      preHandler: limit.reset,
+      preHandler: limitLinks(app),
       schema: { hide: true, body: Type.Object({ token: OneTimeToken }), response: { 204: Type.Null() } },
     },
     async (request, reply) => {

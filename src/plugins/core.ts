@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
 import type { Core } from '#src/core/core.ts'
+import { makeLimits } from '#src/core/limits.ts'
 import { makePasswords } from '#src/core/passwords.ts'
 import { makeSessionStates } from '#src/core/sessions.ts'
 import { sweep } from '#src/core/sweep.ts'
@@ -55,6 +56,7 @@ export default fp<CoreOptions>(
           requireVerifiedEmail: options.requireVerifiedEmail,
           queued: () => app.mailer?.kick(),
         },
+        limits: makeLimits(app.counter),
         counters: app.counters,
         log: app.log,
       }),
@@ -78,7 +80,7 @@ export default fp<CoreOptions>(
 
     if (options.sweep) scheduleSweep(app, options)
   },
-  { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail'] },
+  { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail', 'rate-limit'] },
 )
 
 function lifetimesOf({

@@ -33,7 +33,7 @@ export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
         credentials: true,
         methods: ['GET', 'POST', 'PATCH', 'DELETE'],
         allowedHeaders: ['authorization', 'content-type', 'x-token-transport'],
-        exposedHeaders: ['retry-after', 'www-authenticate', 'x-request-id'],
+        exposedHeaders: ['retry-after', 'ratelimit', 'ratelimit-policy', 'www-authenticate', 'x-request-id'],
         maxAge: 600,
       })
   },

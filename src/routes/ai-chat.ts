@@ -5,6 +5,7 @@ import { authenticate, authOf } from './authenticate.ts'
 import { FullName, loginNameOf, named, NewPassword, originOf, problems, Username } from './fields.ts'
 import { bearer, serveLogin, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitRegistrations } from './limits.ts'
 
 const Registration = named('AiChatRegistration', { name: FullName, username: Username, password: NewPassword })
 const Registered = named('AiChatUser', {
@@ -19,13 +20,13 @@ const Validity = named('AiChatValidity', {
 
 /** The contract of the AI Chat auth service: root paths, name and username. */
 const aiChat: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
-  const { core, limit } = app
+  const { core } = app
 
   app.post(
     '/register',
     {
       config: { access: 'public' },
-      preHandler: limit.registration,
+      preHandler: limitRegistrations(app),
       schema: {
         operationId: 'aiChatRegister',
         summary: 'Register a new user',
@@ -48,6 +49,7 @@ const aiChat: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
   app.post(
     '/validate',
     {
+      config: { checksTokens: true },
       onRequest: authenticate,
       schema: {
         operationId: 'aiChatValidate',

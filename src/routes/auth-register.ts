@@ -5,6 +5,7 @@ import { requestPasswordReset, resetPassword } from '#src/core/recovery.ts'
 import { Email, named, NewPassword, OneTimeToken, originOf, problems, Username } from './fields.ts'
 import { messageOf, serveLogin } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitForgotten, limitLinks, limitRegistrations } from './limits.ts'
 
 const Registration = named('AuthRegisterRegistration', { username: Username, email: Email, password: NewPassword })
 const Registered = named('AuthRegisterRegistered', {
@@ -20,14 +21,14 @@ const PasswordSet = messageOf('AuthRegisterPasswordSet', 'Password reset success
 
 /** The contract of an auth service under `/auth` with form logins and a password reset by e-mail. */
 const authRegister: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer }) => {
-  const { core, limit } = app
+  const { core } = app
   const resetPage = `${new URL(issuer).pathname.replace(/\/$/, '')}/account/reset-password`
 
   app.post(
     '/register',
     {
       config: { access: 'public' },
-      preHandler: limit.registration,
+      preHandler: limitRegistrations(app),
       schema: {
         operationId: 'authRegisterRegister',
         summary: 'Register a new user',
@@ -54,7 +55,7 @@ const authRegister: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { i
     '/forgot-password',
     {
       config: { access: 'public' },
-      preHandler: limit.forgot,
+      preHandler: limitForgotten(app),
       schema: {
         operationId: 'authRegisterForgotPassword',
         summary: 'Ask for a link to set a new password',
@@ -95,7 +96,7 @@ const authRegister: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { i
     '/reset-password/:token',
     {
       config: { access: 'public' },
-      preHandler: limit.reset,
+      preHandler: limitLinks(app),
       schema: {
         operationId: 'authRegisterResetPassword',
         summary: 'Set a new password by a link',

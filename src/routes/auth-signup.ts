@@ -18,6 +18,7 @@ import {
   unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitRegistrations } from './limits.ts'
 
 const Registration = named('AuthSignupRegistration', { username: Username, email: Email, password: NewPassword })
 const SignedUpUser = named('AuthSignupUser', {
@@ -31,13 +32,13 @@ const LoggedOut = messageOf('AuthSignupLoggedOut', 'Logout successful')
 
 /** The contract of an auth service under `/auth` with JSON logins. */
 const authSignup: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
-  const { core, limit } = app
+  const { core } = app
 
   app.post(
     '/signup',
     {
       config: { access: 'public' },
-      preHandler: limit.registration,
+      preHandler: limitRegistrations(app),
       schema: {
         operationId: 'authSignupRegister',
         summary: 'Register a new user',

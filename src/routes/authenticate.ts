@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type Authentication, authenticate as authenticateToken } from '#src/core/sessions.ts'
+import { type Authentication, requireStanding } from '#src/core/sessions.ts'
+import type { AccessClaims } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
 
 declare module 'fastify' {
@@ -16,9 +17,23 @@ declare module 'fastify' {
 
 /** Route hook: accepts an access token whose session and user stand now; otherwise a 401 (RFC 6750 §3). */
 export async function authenticate(this: FastifyInstance, request: FastifyRequest): Promise<void> {
+  request.auth = await requireStanding(this.core, await countedClaims(this, request))
+}
+
+/** The claims of the access token; the request counts for its session, or for its address when the token is refused. */
+async function countedClaims(app: FastifyInstance, request: FastifyRequest): Promise<AccessClaims> {
+  const claims = await claimsOf(app, request).catch(async (error: unknown) => {
+    await app.countRequest(request)
+    throw error
+  })
+  await app.countRequest(request, claims.sessionId)
+  return claims
+}
+
+async function claimsOf({ core }: FastifyInstance, request: FastifyRequest): Promise<AccessClaims> {
   const token = bearerTokenOf(request)
   if (token === undefined) throw new Problem('token_missing')
-  request.auth = await authenticateToken(this.core, token)
+  return core.accessTokens.verify(token)
 }
 
 /** Route hook, after `authenticate`: refuses a user who does not have the role now (RFC 6750 §3.1). */

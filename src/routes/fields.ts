@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
+import { addressOf } from '#src/address.ts'
 import type { Sender } from '#src/core/rotation.ts'
 import type { Account } from '#src/db/users.ts'
 import { bodyOf, catalogue, Problem, type ProblemCode } from '#src/problem.ts'
@@ -170,10 +171,15 @@ type ErrorStatus = keyof typeof meanings
 type StatusOf<R> = R extends ProblemCode ? (typeof catalogue)[R][0] : R
 
 const retryAfter = { 'Retry-After': Type.Integer({ description: 'Seconds.', examples: [2] }) }
+const limited = {
+  ...retryAfter,
+  RateLimit: Type.String({ description: 'The limit that was passed.', examples: ['"login";r=0;t=30'] }),
+  'RateLimit-Policy': Type.String({ description: 'What it allows.', examples: ['"login";q=50;w=60'] }),
+}
 const challenge = {
   'WWW-Authenticate': Type.String({ description: 'RFC 6750 §3.', examples: ['Bearer realm="latchkey"'] }),
 }
-const errorHeaders: Partial<Record<ErrorStatus, TProperties>> = { 401: challenge, 429: retryAfter, 503: retryAfter }
+const errorHeaders: Partial<Record<ErrorStatus, TProperties>> = { 401: challenge, 429: limited, 503: retryAfter }
 
 /** The error replies of a route by status or code, for its response schema; 429 and 503 can always happen. */
 export function problems<const R extends ErrorStatus | ProblemCode>(
@@ -212,11 +218,12 @@ export function loginNameOf({ id, username, email }: Account): string {
 }
 
 /** Where a request comes from, for the audit trail, and whether its client still waits. */
-export function originOf({ ip, headers, id, raw: { socket } }: FastifyRequest): Sender {
+export function originOf(request: FastifyRequest): Sender {
+  const { socket } = request.raw
   return {
-    ip,
-    userAgent: headers['user-agent']?.slice(0, 400) ?? null,
-    requestId: id,
+    ip: addressOf(request),
+    userAgent: request.headers['user-agent']?.slice(0, 400) ?? null,
+    requestId: request.id,
     isWaiting: () => !socket.destroyed && !socket.readableEnded && !socket.writableEnded,
   }
 }

@@ -4,6 +4,7 @@ import { type Static, Type } from 'typebox'
 import { refresh } from '#src/core/rotation.ts'
 import { logIn, type TokenPair } from '#src/core/sessions.ts'
 import { LoginName, named, originOf, Password, problems, ref, RefreshTokenText, Tokens } from './fields.ts'
+import { limitLogins, limitRefreshes } from './limits.ts'
 
 /** What FastAPI's form and Swagger UI send along. */
 const Unused = Type.Optional(Type.String({ maxLength: 1024, description: 'Taken and not used.', examples: [''] }))
@@ -72,7 +73,7 @@ export function serveLogin(app: App, path: string, operationId: string, consumes
     path,
     {
       config: { access: 'public', oauthErrors: true },
-      preHandler: app.limit.login,
+      preHandler: limitLogins(app),
       schema: {
         operationId,
         summary: 'Log in with a password',
@@ -97,7 +98,7 @@ export function serveRefresh(app: App, operationId: string): void {
     '/refresh',
     {
       config: { access: 'public', oauthErrors: true },
-      preHandler: app.limit.refresh,
+      preHandler: limitRefreshes(app),
       schema: {
         operationId,
         summary: 'Exchange a refresh token for new tokens',

@@ -45,6 +45,7 @@ const contracts: Record<Mount['name'], Contract> = {
 export default fp<ContractOptions & { contracts: readonly Mount[] }>(
   async (app, { contracts: mounts, ...options }) => {
     app.decorateRequest('auth', null)
+    app.decorateRequest('isOverMailQuota', false)
     for (const component of components) app.addSchema(component)
     const owners = new Map<string, string>()
     for (const { name, at } of mounts)
@@ -56,7 +57,7 @@ export default fp<ContractOptions & { contracts: readonly Mount[] }>(
         if (wellKnown) await scope.register(wellKnown, { ...options, at: `${at}${prefix}` })
       })
   },
-  { name: 'routes', dependencies: ['core', 'rate-limit', 'headers', 'bodies'] },
+  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies'] },
 )
 
 /** Fails the start, with the cure, for a path that is served already; before Fastify's own words for it. */

@@ -21,6 +21,7 @@ import {
 } from './fields.ts'
 import { bearer, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitConfirmations } from './limits.ts'
 import { refreshCookie } from './refresh-cookie.ts'
 
 const ProfileChange = named(
@@ -41,7 +42,7 @@ const account = { tags: ['account'], security: bearer }
 
 /** What the canonical contract lets users do with their own account. */
 const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
-  const { core, limit } = app
+  const { core } = app
   const { refreshTokenSeconds: maxAge } = core.lifetimes
   const cookie = refreshCookie({ prefix: app.prefix, secure: secureCookies, maxAge })
 
@@ -83,7 +84,7 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { 
     '/me/password',
     {
       onRequest: authenticate,
-      preHandler: limit.password,
+      preHandler: limitConfirmations(app),
       schema: {
         operationId: 'changePassword',
         summary: 'Change the password and end the other sessions',
@@ -107,7 +108,7 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { 
     '/me',
     {
       onRequest: authenticate,
-      preHandler: limit.password,
+      preHandler: limitConfirmations(app),
       schema: {
         operationId: 'deleteMe',
         summary: 'Delete the account and everything of it',

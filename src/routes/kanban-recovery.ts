@@ -4,6 +4,7 @@ import { authenticate, authOf } from './authenticate.ts'
 import { Email, named, NewPassword, NoContent, OneTimeToken, originOf, Password, problems } from './fields.ts'
 import { bearer, messageOf, unauthenticated } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitConfirmations, limitForgotten, limitLinks } from './limits.ts'
 
 const ForgottenPassword = named('ForgottenPassword', { email: Email })
 const PasswordReset = named('PasswordReset', { token: OneTimeToken, new_password: NewPassword })
@@ -17,13 +18,13 @@ const open = { config: { access: 'public' } } as const
 
 /** What the canonical contract does by mail. */
 const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
-  const { core, limit } = app
+  const { core } = app
 
   app.post(
     '/forgot-password',
     {
       ...open,
-      preHandler: limit.forgot,
+      preHandler: limitForgotten(app),
       schema: {
         operationId: 'forgotPassword',
         summary: 'Ask for a link to set a new password',
@@ -44,7 +45,7 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
     '/reset-password',
     {
       ...open,
-      preHandler: limit.reset,
+      preHandler: limitLinks(app),
       schema: {
         operationId: 'resetPassword',
         summary: 'Set a new password by a link',
@@ -69,7 +70,7 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
     '/verify-email',
     {
       ...open,
-      preHandler: limit.reset,
+      preHandler: limitLinks(app),
       schema: {
         operationId: 'verifyEmail',
         summary: 'Confirm an e-mail address by a link',
@@ -89,7 +90,7 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
     '/me/email',
     {
       onRequest: authenticate,
-      preHandler: limit.password,
+      preHandler: limitConfirmations(app),
       schema: {
         operationId: 'changeEmail',
         summary: 'Ask for another e-mail address',

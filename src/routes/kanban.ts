@@ -40,6 +40,7 @@ import {
   unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitLogins, limitRefreshes, limitRegistrations } from './limits.ts'
 import { refreshCookie, TransportHeader } from './refresh-cookie.ts'
 
 const Registration = named('Registration', {
@@ -81,7 +82,7 @@ const login = { tags: ['login'], security: [] }
 
 /** The canonical contract. */
 const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
-  const { core, limit } = app
+  const { core } = app
   const cookie = refreshCookie({
     prefix: app.prefix,
     secure: secureCookies,
@@ -93,7 +94,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     '/users/',
     {
       ...open,
-      preHandler: limit.registration,
+      preHandler: limitRegistrations(app),
       schema: {
         operationId: 'registerUser',
         summary: 'Register a new user',
@@ -118,7 +119,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     {
       ...open,
       config: { access: 'public', oauthErrors: true },
-      preHandler: limit.login,
+      preHandler: limitLogins(app),
       schema: {
         operationId: 'logIn',
         summary: 'Log in with a password',
@@ -144,7 +145,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     {
       config: { access: 'public', oauthErrors: true },
       preValidation: allowEmptyBody,
-      preHandler: limit.refresh,
+      preHandler: limitRefreshes(app),
       schema: {
         operationId: 'refreshTokens',
         summary: 'Exchange a refresh token for new tokens',
@@ -205,6 +206,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
   app.post(
     '/validate',
     {
+      config: { checksTokens: true },
       onRequest: authenticate,
       schema: {
         operationId: 'validateToken',

@@ -16,6 +16,7 @@ import {
   unauthenticated,
 } from './grants.ts'
 import type { ContractOptions } from './index.ts'
+import { limitRegistrations } from './limits.ts'
 
 const Registration = named('LlmOptimizerRegistration', {
   email: Email,
@@ -27,13 +28,13 @@ const LoggedOut = messageOf('LlmOptimizerLoggedOut', 'Successfully logged out')
 
 /** The contract of the LLMOptimizer auth service: root paths, e-mail address and full name. */
 const llmOptimizer: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
-  const { core, limit } = app
+  const { core } = app
 
   app.post(
     '/register',
     {
       config: { access: 'public' },
-      preHandler: limit.registration,
+      preHandler: limitRegistrations(app),
       schema: {
         operationId: 'llmOptimizerRegister',
         summary: 'Register a new user',

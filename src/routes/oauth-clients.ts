@@ -24,6 +24,15 @@ export function authenticateClient(request: FastifyRequest, clients: Clients): s
   return clients.has(id) ? authenticated({ id, secret }, clients) : undefined
 }
 
+/** As `authenticateClient`, and `undefined` also for credentials that are wrong: their refusal is the route's. */
+export function clientOf(request: FastifyRequest, clients: Clients): string | undefined {
+  try {
+    return authenticateClient(request, clients)
+  } catch {
+    return undefined
+  }
+}
+
 /** As `authenticateClient`, where only a client of `OAUTH_CLIENTS` is let in. */
 export function requireClient(request: FastifyRequest, clients: Clients): string {
   const id = authenticateClient(request, clients)

@@ -9,6 +9,7 @@ import { Problem } from '#src/problem.ts'
 import { LoginName, named, originOf, Password, problems, ref, Tokens } from './fields.ts'
 import type { ContractOptions } from './index.ts'
 import { tokensBody } from './grants.ts'
+import { limitLogins, limitRefreshes } from './limits.ts'
 import { authenticateClient, requireClient } from './oauth-clients.ts'
 
 const ClientFields = {
@@ -45,10 +46,12 @@ const Introspection = named('Introspection', {
 
 const form = { consumes: ['application/x-www-form-urlencoded'], tags: ['oauth'], security: [] }
 const open = { config: { access: 'public', oauthErrors: true } } as const
+const forBackends = { config: { ...open.config, checksTokens: true } } as const
 
 /** OAuth 2.0 by the book, for a first party: RFC 6749 (password, refresh_token), 7009, 7662. */
 const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, audience, oauthClients }) => {
-  const { core, limit } = app
+  const { core } = app
+  const limits = { logins: limitLogins(app), refreshes: limitRefreshes(app) }
   app.removeContentTypeParser('application/json')
   app.addContentTypeParser('application/json', (_request, _body, done) =>
     done(
@@ -65,7 +68,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         // Each grant under the limits of what it does.
         async function limitGrant(request, reply) {
           const isRefresh = fieldsOf(request).grant_type === 'refresh_token'
-          await (isRefresh ? limit.refresh : limit.login).call(app, request, reply)
+          await (isRefresh ? limits.refreshes : limits.logins).call(app, request, reply)
         },
       ],
       schema: {
@@ -86,8 +89,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
   app.post(
     '/oauth/revoke',
     {
-      ...open,
-      preHandler: limit.refresh,
+      ...forBackends,
       schema: {
         operationId: 'oauthRevoke',
         summary: 'Revocation (RFC 7009): ends the session of the token',
@@ -110,7 +112,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
   app.post(
     '/oauth/introspect',
     {
-      ...open,
+      ...forBackends,
       schema: {
         operationId: 'oauthIntrospect',
         summary: 'Introspection (RFC 7662), for the clients of OAUTH_CLIENTS',

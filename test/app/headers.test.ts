@@ -46,7 +46,9 @@ describe('an error', () => {
   test('can be read by a listed origin, and only by that', async () => {
     const listed = await get(app, '/api/v1/me', { origin })
     expect([listed.statusCode, listed.headers['access-control-allow-origin']]).toEqual([401, origin])
-    expect(listed.headers['access-control-expose-headers']).toBe('retry-after, www-authenticate, x-request-id')
+    expect(listed.headers['access-control-expose-headers']).toBe(
+      'retry-after, ratelimit, ratelimit-policy, www-authenticate, x-request-id',
+    )
     const other = await get(app, '/api/v1/me', { origin: 'https://evil.example' })
     expect(other.headers).not.toHaveProperty('access-control-allow-origin')
   })
