@@ -90,7 +90,7 @@ export const revokeReusedSession = statement<Origin & { sessionId: string }, { i
     update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = 'reuse'
     where id = ${input('sessionId')} and revoked_at is null returning id, user_id
   ), audited as (
-    ${recorded({ type: sql`'refresh_token.reused'`, userId: sql`ended.user_id`, actorId: sql`null::integer`, sessionId: sql`ended.id`, from: sql`ended` })}
+    ${recorded({ type: 'refresh_token.reused', userId: sql`ended.user_id`, sessionId: sql`ended.id`, from: sql`ended` })}
   )
   select id from ended`,
   true,

@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
-import { queued } from './outbox.ts'
+import { notified } from './outbox.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from './schema.ts'
 import { type Account, accountColumns } from './users.ts'
 
@@ -48,7 +48,7 @@ export const openSession = statement<
     select id, 0, ${input('digest')}::bytea, now(), least(now() + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)
     from opened
   ), audited as (
-    ${recorded({ type: sql`'login.succeeded'`, userId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
+    ${recorded({ type: 'login.succeeded', userId: sql`opened.user_id`, actorId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
   )
   select expires_at as "sessionExpiresAt" from opened`)
 
@@ -124,7 +124,7 @@ export const endSessions = statement<EndAll, Ended>(
   with owner as (
     update ${users} set session_epoch = session_epoch + 1 where id = ${input('userId')} returning id, session_epoch
   ), ended as (${endedBut(sql`owner`)}), audited as (
-    ${recorded({ type: sql`'sessions.ended'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`owner` })}
+    ${recorded({ type: 'sessions.ended', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`owner` })}
   )
   ${endedCount} from ended`,
   true,
@@ -140,10 +140,9 @@ export const changePassword = statement<
     where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, email, session_epoch
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
-  ), notice as (
-    ${queued({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner where owner.email is not null` })}
-  ), ended as (${endedBut(sql`owner`)}), audited as (
-    ${recorded({ type: sql`'password.changed'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
+  ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })},
+  ended as (${endedBut(sql`owner`)}), audited as (
+    ${recorded({ type: 'password.changed', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
   )
   ${endedCount}, exists (select from owner) as changed from ended`)
 
@@ -157,7 +156,7 @@ export const endSession = statement<
     where id = ${input('sessionId')} and user_id = ${input('userId')} and revoked_at is null
     returning id, user_id
   ), audited as (
-    ${recorded({ type: sql`'session.ended'`, userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`ended` })}
+    ${recorded({ type: 'session.ended', userId: sql`ended.user_id`, actorId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`ended` })}
   )
   select id from ended`)
 

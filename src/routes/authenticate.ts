@@ -1,6 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { refusedRole } from '#src/core/audit.ts'
 import { type Authentication, authenticate as authenticateToken } from '#src/core/sessions.ts'
 import { Problem } from '#src/problem.ts'
+import { originOf } from './fields.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -23,8 +25,11 @@ export async function authenticate(this: FastifyInstance, request: FastifyReques
 
 /** Route hook, after `authenticate`: refuses a user who does not have the role now (RFC 6750 §3.1). */
 export function requireRole(role: string) {
-  return async ({ auth }: FastifyRequest): Promise<void> => {
-    if (!auth?.account.roles.includes(role)) throw new Problem('insufficient_scope')
+  return async function requireRoleOfUser(this: FastifyInstance, request: FastifyRequest): Promise<void> {
+    const { id, roles } = authOf(request).account
+    if (roles.includes(role)) return
+    const action = `${request.method} ${request.routeOptions.url ?? ''}`
+    throw await refusedRole(this.core, id, action, originOf(request))
   }
 }
 
