@@ -34,7 +34,7 @@ interface Lifetimes {
   readonly refreshGraceSeconds: number
 }
 
-export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
+type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
 type MailOutcome = 'sent' | 'retried' | 'abandoned'
 export type RefreshOutcome =
   | 'rotated'

@@ -54,9 +54,13 @@ describe('the catalogue of events', () => {
   })
 
   test('is what the API may tell of a detail', async () => {
-    type Schema = { properties: Record<string, Schema>; $ref?: string }
+    interface Schema {
+      properties: Record<string, Schema>
+      items: Schema
+    }
     const { components } = (await get(app, '/openapi.json')).json<{ components: { schemas: Record<string, Schema> } }>()
-    const told = Object.keys(components.schemas['AuditEvent']?.properties['detail']?.properties ?? {})
+    const event = components.schemas['AuditEventPage']?.properties['items']?.items
+    const told = Object.keys(event?.properties['detail']?.properties ?? {})
     expect(told.toSorted()).toEqual([...new Set(Object.values(eventDetails).flat())].toSorted())
   })
 })

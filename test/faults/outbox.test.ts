@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 import { describe, expect, test } from 'vitest'
 import {
@@ -26,9 +26,9 @@ const queueMails = (sql: TestDatabase['sql'], count: number) => sql`
   select 'password-changed', 'user' || n || '@example.com', '{}' from generate_series(1, ${count}) n`
 
 /** A mail server that does to the recipient `user1@example.com` what a test wants, and takes all other mail. */
-async function startPartialServer(onPoison: (socket: Socket) => void) {
+async function startPartialServer(onPoison: (socket: Socket, server: Server) => void) {
   const taken: string[] = []
-  const server = createServer((socket) => {
+  const server: Server = createServer((socket) => {
     socket.on('error', () => {})
     cleanUp(() => socket.destroy())
     let recipient = ''
@@ -42,7 +42,7 @@ async function startPartialServer(onPoison: (socket: Socket) => void) {
         taken.push(recipient)
       }
       if (line.startsWith('RCPT')) recipient = /<(.*)>/.exec(line)?.[1] ?? ''
-      if (line.startsWith('RCPT') && recipient === 'user1@example.com') return onPoison(socket)
+      if (line.startsWith('RCPT') && recipient === 'user1@example.com') return onPoison(socket, server)
       if (line === 'DATA') inData = true
       say(line === 'DATA' ? '354 go on' : '250 fine')
     })
@@ -52,11 +52,24 @@ async function startPartialServer(onPoison: (socket: Socket) => void) {
   return { url: `smtp://127.0.0.1:${(server.address() as { port: number }).port}`, taken }
 }
 
-describe('a mail that the server will not even answer', () => {
-  test.for([
-    ['by 421', (socket: Socket) => void socket.end('421 go away\r\n'), ['SMTP_421', 'ECONNECTION']],
-    ['by hanging up', (socket: Socket) => void socket.destroy(), ['ECONNECTION', 'ESOCKET']],
-  ] as const)('%s waits longer each time and slows no other', async ([, onPoison, [...errors]]) => {
+describe('a mail that the server does not refuse by itself', () => {
+  const answers: Record<string, { onPoison: (socket: Socket) => void; errors: string[] }> = {
+    'answered by 421': {
+      onPoison: (socket) => {
+        socket.end('421 go away\r\n')
+      },
+      errors: ['SMTP_421', 'ECONNECTION'],
+    },
+    'cut off': {
+      onPoison: (socket) => {
+        socket.destroy()
+      },
+      errors: ['ECONNECTION', 'ESOCKET'],
+    },
+  }
+
+  test.for(Object.entries(answers))('%s waits longer each time and slows no other', async ([, answer]) => {
+    const { onPoison, errors } = answer
     const server = await startPartialServer(onPoison)
     const database = await cloneDatabase()
     await queueMails(database.sql, 31)
@@ -75,6 +88,21 @@ describe('a mail that the server will not even answer', () => {
     expect([first.wait, second.wait]).toEqual([30, 60])
     expect([first.error, second.error].every((error) => errors.includes(error))).toBe(true)
     expect(new Set(server.taken).size).toBe(30)
+  })
+
+  test('loses no attempt when the server goes away with it', async () => {
+    const server = await startPartialServer((socket, listener) => {
+      listener.close()
+      socket.end('421 closing down\r\n')
+    })
+    const database = await cloneDatabase()
+    await queueMails(database.sql, 1)
+    const { app } = await startService(environment(server.url), database)
+    const row = await eventually(
+      async () => (await database.sql`select attempts, last_error from outbox where claim = 2 and attempts = 0`)[0],
+    )
+    expect(row).toEqual({ attempts: 0, last_error: null })
+    expect(await metric(app, 'auth_mail_total{outcome="retried"}')).toBe(0)
   })
 
   test('ends after 72 hours like any other', async () => {
