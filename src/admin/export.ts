@@ -2,14 +2,14 @@ import { createWriteStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { exportLines } from '#src/db/bulk.ts'
-import { type Command, Failure, requireSchema, UsageError } from './command.ts'
+import { type Command, Failure, requireSchema, shell, UsageError } from './command.ts'
 
 /** `export [FILE|-]`: writes every user with the password hash as JSON lines; a file is readable for its owner only. */
 export const exportUsers: Command = async ({ config }, args) => {
   const [file = '-', ...rest] = args
   if (rest.length > 0 || (file.startsWith('-') && file !== '-')) throw new UsageError('export [FILE|-]')
   await requireSchema(config)
-  const lines = Readable.from(exportLines(config.databaseUrl))
+  const lines = Readable.from(exportLines(config.databaseUrl, shell))
   try {
     if (file === '-') await pipeline(lines, process.stdout, { end: false })
     else await pipeline(lines, createWriteStream(file, { mode: 0o600, flags: 'wx' }))

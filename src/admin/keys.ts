@@ -1,19 +1,25 @@
+import { recordKeyChange } from '#src/core/audit.ts'
 import { KeyRing, publicationLeadSeconds, reloadEveryMs } from '#src/core/key-ring.ts'
 import type { RingKey } from '#src/core/signing-key.ts'
 import { Database } from '#src/db/client.ts'
 import type { Settled } from '#src/settle.ts'
-import { type Command, Failure, requireSchema, UsageError } from './command.ts'
+import { type Command, Failure, requireSchema, shell, UsageError } from './command.ts'
+
+interface StoredKeys {
+  readonly db: Database
+  readonly ring: KeyRing
+}
 
 const usage = 'keys list | keys rotate [--now] | keys retire KID'
 
 /** `keys list|rotate [--now]|retire KID`: shows the signing keys, publishes the next one, or ends one. */
 export const keys: Command = async (settled, [action, ...rest]) => {
   const [word, ...others] = rest
-  if (action === 'list' && word === undefined) return withRing(settled, listKeys)
+  if (action === 'list' && word === undefined) return withRing(settled, ({ ring }) => listKeys(ring))
   if (action === 'rotate' && (word === undefined || word === '--now') && others.length === 0)
-    return withRing(settled, (ring) => rotateKeys(ring, { now: word === '--now' }))
+    return withRing(settled, (stored) => rotateKeys(stored, { now: word === '--now' }))
   if (action === 'retire' && word !== undefined && others.length === 0)
-    return withRing(settled, (ring) => retireKey(ring, word))
+    return withRing(settled, (stored) => retireKey(stored, word))
   throw new UsageError(usage)
 }
 
@@ -25,28 +31,34 @@ async function listKeys(ring: KeyRing): Promise<string> {
 }
 
 /** Publishes the next key, which signs after ten minutes, or at once. */
-async function rotateKeys(ring: KeyRing, { now = false } = {}): Promise<string> {
+async function rotateKeys({ db, ring }: StoredKeys, { now = false } = {}): Promise<string> {
   if (ring.algorithm === 'HS256')
     throw new UsageError('ALGORITHM=HS256 signs with SECRET_KEY; rotate that with SECRET_KEY_PREVIOUS')
   const leadSeconds = now ? 0 : publicationLeadSeconds
   await ring.rotate({ leadSeconds })
+  // The last to sign is the newest.
+  const newest = ring.keys
+    .filter(({ algorithm }) => algorithm === ring.algorithm)
+    .toSorted((a, b) => b.signsFrom - a.signsFrom)[0]
+  if (newest) await recordKeyChange({ db }, 'signing_key.rotated', newest.kid, shell)
   return now
     ? 'The next key is published and signs now.'
     : `The next key is published and signs in ${inMinutes(leadSeconds)}.`
 }
 
 /** Ends a key that does not sign; its tokens are refused from then on. */
-async function retireKey(ring: KeyRing, kid: string): Promise<string> {
+async function retireKey({ db, ring }: StoredKeys, kid: string): Promise<string> {
   if (ring.current()?.kid === kid)
     throw new Failure(
       `${kid} signs. Let another key sign first: keys rotate --now, or another ALGORITHM or SECRET_KEY.`,
     )
   if (!(await ring.retire(kid))) throw new Failure(`There is no key ${kid}; see: keys list`)
+  await recordKeyChange({ db }, 'signing_key.retired', kid, shell)
   return `${kid} has ended; every instance knows within ${reloadEveryMs / 1000} seconds.`
 }
 
 /** Runs `use` with the keys as they are stored; none is made. */
-async function withRing(settled: Settled, use: (ring: KeyRing) => Promise<string>): Promise<string> {
+async function withRing(settled: Settled, use: (stored: StoredKeys) => Promise<string>): Promise<string> {
   const { databaseUrl, secretKey, secretKeyPrevious, algorithm, accessTokenSeconds } = settled.config
   await requireSchema(settled.config)
   const db = new Database(databaseUrl, 1)
@@ -54,7 +66,7 @@ async function withRing(settled: Settled, use: (ring: KeyRing) => Promise<string
     const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
     const ring = new KeyRing(db, secrets, algorithm, accessTokenSeconds)
     await ring.read()
-    return await use(ring)
+    return await use({ db, ring })
   } finally {
     await db.close()
   }

@@ -3,6 +3,7 @@ import { violates } from '#src/db/faults.ts'
 import { changePassword } from '#src/db/sessions.ts'
 import { type Account, createUser, type Credentials, deleteUser, updateProfile, userById } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
+import { record, refusedLastAdmin } from './audit.ts'
 import type { Core } from './core.ts'
 import { newLink } from './one-time-tokens.ts'
 import { requireSuitablePassword } from './passwords.ts'
@@ -12,12 +13,13 @@ export interface Registration {
   readonly username: string | null
   readonly fullName: string | null
   readonly password: string
+  /** Given by an operator; a person who registers gets the role `user`. */
   readonly roles?: string[]
 }
 
 /** Creates an account; throws `Problem` `email_taken`, `username_taken` or `password_unsuitable`. */
 export async function register(core: Core, registration: Registration, origin: Origin): Promise<Account> {
-  const { email, username, fullName, password, roles = ['user'] } = registration
+  const { email, username, fullName, password, roles } = registration
   requireSuitablePassword(password, [email, username, fullName], '/password')
   const passwordHash = await core.passwords.hash(password)
   const account = await unlessTaken(
@@ -27,7 +29,8 @@ export async function register(core: Core, registration: Registration, origin: O
       username,
       fullName,
       passwordHash,
-      roles,
+      roles: roles ?? ['user'],
+      byOperator: roles !== undefined,
       ...newLink(core, 'email_verify'),
     }),
   )
@@ -69,7 +72,7 @@ export async function replacePassword(
   origin: Origin,
 ): Promise<void> {
   requireSuitablePassword(newPassword, [account.email, account.username, account.fullName], '/new_password')
-  const { passwordHash } = await confirmPassword(core, account.id, currentPassword, '/current_password')
+  const { passwordHash } = await confirmPassword(core, account.id, currentPassword, '/current_password', origin)
   const result = await core.db.row(changePassword, {
     ...origin,
     userId: account.id,
@@ -86,17 +89,20 @@ export async function replacePassword(
 
 /** Deletes the account and everything of it; throws `password_incorrect` or `last_admin`. */
 export async function deleteAccount(core: Core, account: Account, password: string, origin: Origin): Promise<void> {
-  await confirmPassword(core, account.id, password, '/password')
+  await confirmPassword(core, account.id, password, '/password', origin)
   const result = await core.db.row(deleteUser, { ...origin, id: account.id, actorId: account.id })
-  if (result?.isLastAdmin) throw new Problem('last_admin')
+  if (result?.isLastAdmin) throw await refusedLastAdmin(core, account.id, { ...origin, actorId: account.id })
 }
 
 /** Checks the password of somebody who is logged in; throws `password_incorrect` that names the field at `pointer`, or `too_many_requests`. */
-export async function confirmPassword(core: Core, id: number, password: string, pointer: string) {
+export async function confirmPassword(core: Core, id: number, password: string, pointer: string, origin: Origin) {
   const credentials = (await core.db.row(userById, { id })) ?? gone()
   const { passwordHash } = credentials
   return core.limits.confirmation(id, async () => {
-    if (!(await core.passwords.matches(passwordHash, password)) || passwordHash === null) throw incorrect(pointer)
+    if (!(await core.passwords.matches(passwordHash, password)) || passwordHash === null) {
+      await record(core, 'password.incorrect', { userId: id, actorId: id }, origin)
+      throw incorrect(pointer)
+    }
     return { ...credentials, passwordHash } satisfies Credentials
   })
 }

@@ -11,7 +11,9 @@ import { endSessions } from '#src/db/sessions.ts'
 import { type Account, deleteUser } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import { unlessTaken } from './accounts.ts'
+import { refusedLastAdmin } from './audit.ts'
 import type { Core } from './core.ts'
+import { newLink } from './one-time-tokens.ts'
 
 /** Who acts and from where; `actorId` is null for a command from the shell. */
 export interface Actor extends Origin {
@@ -79,11 +81,12 @@ export async function changeUser(core: Core, id: number, change: UserChange, act
       endangersAdmin: isActive === false || revoke === 'admin' || roles?.includes('admin') === false,
       keepSessionId: null,
       reason: 'disabled',
+      ...newLink(core, 'email_verify'),
     }),
   )
   if (!row) return unknown()
   const { isLastAdmin, ended, ...account } = row
-  if (isLastAdmin) throw new Problem('last_admin')
+  if (isLastAdmin) throw await refusedLastAdmin(core, id, actor)
   core.counters.sessionsRevoked('disabled', ended)
   if (email !== null) core.mail.queued()
   return account
@@ -92,7 +95,7 @@ export async function changeUser(core: Core, id: number, change: UserChange, act
 /** Deletes a user and everything of them; throws `not_found` or `last_admin`. */
 export async function removeUser(core: Core, id: number, actor: Actor): Promise<void> {
   const result = await core.db.row(deleteUser, { ...actor, id })
-  if (result?.isLastAdmin) throw new Problem('last_admin')
+  if (result?.isLastAdmin) throw await refusedLastAdmin(core, id, actor)
   if (!result?.deleted) unknown()
 }
 

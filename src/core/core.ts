@@ -40,7 +40,7 @@ interface Lifetimes {
   readonly sessionsPerUser: number
 }
 
-export type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
+type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
 type MailOutcome = 'sent' | 'retried' | 'abandoned'
 export type RefreshOutcome =
   | 'rotated'
@@ -68,4 +68,11 @@ export interface Counters {
   readonly liveSessions: (count: number) => void
 }
 
-export type SweptTable = 'refresh_tokens' | 'sessions' | 'users' | 'audit_events' | 'outbox' | 'one_time_tokens'
+export type SweptTable =
+  | 'mail_quotas'
+  | 'refresh_tokens'
+  | 'sessions'
+  | 'users'
+  | 'audit_events'
+  | 'outbox'
+  | 'one_time_tokens'

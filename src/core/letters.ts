@@ -28,21 +28,25 @@ const templates = new Map(
   Object.keys(subjects).map((name) => [name, { text: read(`${name}.txt`), html: read(`${name}.html`) }]),
 )
 
+/** Letters, marks, spaces and `'.-`; no dot as in `evil.example`, which mail programs make a link. */
+const plainName = /^(?!.*\.[\p{L}\p{M}]{2})\p{L}[\p{L}\p{M} .'-]{0,59}$/u
+
 /** Writes a mail from its template; `token` is that of the link, if it has one. */
 export function writeLetter(
   options: LetterOptions,
   mail: { messageId: string; template: Template; recipient: string; name: string | null; token: string | undefined },
 ): Letter {
   const target = mail.template === 'password-reset' ? options.passwordResetUrl : options.emailVerifyUrl
+  const name = mail.name !== null && plainName.test(mail.name) ? mail.name : ''
   const values: Record<string, string> = {
     service: options.serviceName,
-    name: mail.name ?? mail.recipient,
+    greeting: name === '' ? 'Hello,' : `Hello ${name},`,
     link: mail.token === undefined ? '' : linkTo(target, mail.token),
   }
   const { text = '', html = '' } = templates.get(mail.template) ?? {}
   return {
     messageId: mail.messageId,
-    to: { name: mail.name ?? '', address: mail.recipient },
+    to: { name, address: mail.recipient },
     subject: subjects[mail.template](options.serviceName),
     text: fill(text, values),
     html: fill(html, values, escaped),

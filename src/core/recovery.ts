@@ -1,16 +1,19 @@
 import { setTimeout } from 'node:timers/promises'
-import { type Origin, recordEvent } from '#src/db/audit-events.ts'
+import type { Origin } from '#src/db/audit-events.ts'
+import type { EventType } from '#src/db/event-types.ts'
 import { violates } from '#src/db/faults.ts'
 import {
   confirmEmail,
   requestEmailChange,
   requestReset,
+  requestVerification,
   resetOwner,
   resetPasswordByLink,
 } from '#src/db/one-time-tokens.ts'
 import type { Account } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
 import { confirmPassword } from './accounts.ts'
+import { record } from './audit.ts'
 import type { Core } from './core.ts'
 import { newLink, oneTimeDigestOf } from './one-time-tokens.ts'
 import { requireSuitablePassword } from './passwords.ts'
@@ -19,17 +22,11 @@ import { requireSuitablePassword } from './passwords.ts'
 const stepMs = 150
 
 /**
- * Queues a link to set a new password, if an active user has the address. The same statement for an unknown address,
- * and the same time. With `overQuota` nothing is queued.
+ * Queues a link to set a new password, if an active user has the address and was not sent enough mails already. The same
+ * statement in every case, and the same time.
  */
-export async function requestPasswordReset(
-  core: Core,
-  { email, overQuota = false }: { email: string; overQuota?: boolean },
-  origin: Origin,
-): Promise<void> {
-  await inSteps(() =>
-    core.db.rows(requestReset, { ...origin, email, queue: !overQuota, ...newLink(core, 'password_reset') }),
-  )
+export async function requestPasswordReset(core: Core, email: string, origin: Origin): Promise<void> {
+  await inSteps(() => core.db.rows(requestReset, { ...origin, email, ...newLink(core, 'password_reset') }))
   core.mail.queued()
 }
 
@@ -55,6 +52,12 @@ export async function resetPassword(core: Core, { token, newPassword }: Password
   core.mail.queued()
 }
 
+/** Queues another link to confirm the user's address, unless it is confirmed or the last link is younger than a minute. */
+export async function requestAddressConfirmation(core: Core, userId: number, origin: Origin): Promise<void> {
+  await inSteps(() => core.db.rows(requestVerification, { ...origin, userId, ...newLink(core, 'email_verify') }))
+  core.mail.queued()
+}
+
 /** Confirms the address that a link went to, and makes it the user's if it is a new one; throws `one_time_token_invalid`. */
 export async function verifyEmail(core: Core, token: string, origin: Origin): Promise<void> {
   const digest = oneTimeDigestOf(token)
@@ -73,7 +76,7 @@ export async function changeEmail(
   { email, password }: { email: string; password: string },
   origin: Origin,
 ): Promise<void> {
-  await confirmPassword(core, account.id, password, '/password')
+  await confirmPassword(core, account.id, password, '/password', origin)
   await inSteps(() =>
     core.db.rows(requestEmailChange, { ...origin, userId: account.id, email, ...newLink(core, 'email_change') }),
   )
@@ -87,8 +90,8 @@ async function inSteps(task: () => Promise<unknown>): Promise<void> {
   await setTimeout(rest)
 }
 
-async function refusedLink(core: Core, type: string, origin: Origin): Promise<Problem> {
-  await core.db.rows(recordEvent, { ...origin, type, userId: null })
+async function refusedLink(core: Core, type: EventType, origin: Origin): Promise<Problem> {
+  await record(core, type, { userId: null }, origin)
   return new Problem('one_time_token_invalid')
 }
 

@@ -1,6 +1,6 @@
 import { randomUUIDv7 } from 'node:crypto'
 import DataLoader from 'dataloader'
-import { type Origin, recordEvent } from '#src/db/audit-events.ts'
+import type { Origin } from '#src/db/audit-events.ts'
 import { Budget } from '#src/db/budget.ts'
 import type { Database } from '#src/db/client.ts'
 import { resendVerification } from '#src/db/one-time-tokens.ts'
@@ -15,7 +15,8 @@ import {
 } from '#src/db/sessions.ts'
 import { type Account, type Credentials, upgradePasswordHash, userByEmail, userByUsername } from '#src/db/users.ts'
 import { Problem } from '#src/problem.ts'
-import type { Core, LoginOutcome } from './core.ts'
+import { record } from './audit.ts'
+import type { Core } from './core.ts'
 import { newLink } from './one-time-tokens.ts'
 import { type AccessClaims, type AccessToken, digestOf, firstRefreshToken, formatRefreshToken } from './tokens.ts'
 
@@ -192,8 +193,8 @@ async function unverified(core: Core, user: Credentials, origin: Origin): Promis
   return new Problem('email_not_verified')
 }
 
-async function refused(core: Core, outcome: LoginOutcome, user: Credentials | undefined, origin: Origin) {
+async function refused(core: Core, outcome: 'failed' | 'disabled', user: Credentials | undefined, origin: Origin) {
   core.counters.login(outcome)
-  await core.db.rows(recordEvent, { ...origin, type: `login.${outcome}`, userId: user?.id ?? null })
+  await record(core, `login.${outcome}`, { userId: user?.id ?? null }, origin)
   return new Problem('credentials_invalid')
 }

@@ -7,7 +7,7 @@ import {
   sweepSessionsOfDeleted,
   sweepTokensOfDeleted,
 } from '#src/db/deleted-users.ts'
-import { sweepOneTimeTokens, sweepOutbox } from '#src/db/outbox.ts'
+import { sweepMailQuotas, sweepOneTimeTokens, sweepOutbox } from '#src/db/outbox.ts'
 import { sweepRefreshTokens, type TokenPlace } from '#src/db/refresh-tokens.ts'
 import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from '#src/db/sessions.ts'
 import { userCount } from '#src/db/users.ts'
@@ -68,6 +68,7 @@ function steps(core: Swept, options: SweepOptions): Step[] {
     table('sessions', sweepSessions, { days }),
     table('outbox', sweepOutbox, { days }),
     table('one_time_tokens', sweepOneTimeTokens, {}),
+    table('mail_quotas', sweepMailQuotas, {}),
     table('audit_events', sweepAuditEvents, { days: auditDays }),
     () => count(core),
   ]

@@ -1,10 +1,11 @@
 import { sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
-import { queued } from './outbox.ts'
+import { type LinkInput, mailedLink } from './links.ts'
+import { notified } from './outbox.ts'
 import { type AuditEvent, auditEvents, oneTimeTokens, users } from './schema.ts'
 import { endedBut, type RevokeReason } from './sessions.ts'
-import { type Account, accountColumns, lockedTarget } from './users.ts'
+import { type Account, accountColumns, lockedTarget, rolesFromTo } from './users.ts'
 
 const input = sql.placeholder
 
@@ -88,11 +89,17 @@ export interface UserChangeInput extends Origin {
 
 export type UserChangeRow = Account & { readonly isLastAdmin: boolean; readonly ended: number }
 
+/** Which fields changed, and the values of those that decide what a user may do. */
+const changeDetail = sql`jsonb_build_object('fields', changed.fields)
+      || case when 'roles' = any(changed.fields) then ${rolesFromTo(sql`changed.old_roles`, sql`changed.roles`)} else '{}' end
+      || case when 'is_active' = any(changed.fields) then jsonb_build_object('is_active', changed.is_active) else '{}' end`
+
 /**
  * Changes what is not null, unless that takes away the last active administrator; disabling ends every session. A new
- * address has to be confirmed anew, the old one is told, and links that went to it end. No row if there is no such user.
+ * address has to be confirmed anew by a link that goes to it, the old one is told, and links that went to it end. No row
+ * if there is no such user.
  */
-export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
+export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(sql`
   with ${lockedTarget(sql`${input('endangersAdmin')}::boolean`)}, wanted as (
     select id, is_last_admin, session_epoch,
       case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end as full_name,
@@ -106,7 +113,7 @@ export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
       end as roles
     from target
   ), difference as (
-    select w.*, t.email as old_email, lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved,
+    select w.*, t.roles as old_roles, t.email as old_email, lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved,
       t.is_active and not w.is_active as is_disabled,
       array_remove(array[
         case when w.full_name is distinct from t.full_name then 'full_name' end,
@@ -124,13 +131,16 @@ export const changeUser = statement<UserChangeInput, UserChangeRow>(sql`
       email_verified_at = case when d.is_moved then null else u.email_verified_at end
     from difference d
     where u.id = d.id and not d.is_last_admin and cardinality(d.fields) > 0
-    returning u.*, d.fields, d.is_disabled, d.is_moved, d.old_email
-  ), unlinked as (
-    delete from ${oneTimeTokens} o using changed where o.user_id = changed.id and changed.is_moved
-  ), notice as (
-    ${queued({ template: 'email-changed', userId: sql`changed.id`, recipient: sql`changed.old_email`, from: sql`changed where changed.is_moved and changed.old_email is not null` })}
-  ), ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
-    ${recorded({ type: sql`'user.updated'`, userId: sql`changed.id`, actorId: sql`${input('actorId')}::integer`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
+    returning u.*, d.fields, d.is_disabled, d.is_moved, d.old_email, d.old_roles
+  ), moved as (
+    select * from changed where is_moved
+  ), ${mailedLink('email_verify', { userId: sql`reachable.id`, email: sql`reachable.email`, from: sql`(select * from moved where is_active) reachable` })},
+  unlinked as (
+    delete from ${oneTimeTokens} o using moved
+    where o.user_id = moved.id and (o.purpose <> 'email_verify' or not exists (select from link))
+  ), ${notified({ template: 'email-changed', userId: sql`moved.id`, recipient: sql`moved.old_email`, from: sql`moved` })},
+  ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
+    ${recorded({ type: 'user.updated', userId: sql`changed.id`, actorId: sql`${input('actorId')}::integer`, detail: changeDetail, from: sql`changed` })}
   ), now_is as (
     select ${accountColumns('c')} from changed c
     union all

@@ -1,5 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { statement } from './client.ts'
+import type { EventType } from './event-types.ts'
 import { auditEvents } from './schema.ts'
 
 /** Where a request came from, as the audit trail records it. */
@@ -10,8 +11,9 @@ export interface Origin extends Record<string, unknown> {
 }
 
 interface AuditSource {
-  readonly type: SQL
+  readonly type: EventType
   readonly userId: SQL
+  /** Who did it; nobody known when it is left out. */
   readonly actorId?: SQL
   readonly sessionId?: SQL
   readonly detail?: SQL
@@ -20,16 +22,36 @@ interface AuditSource {
 }
 
 /** The INSERT that records events in the same statement as their cause; takes its origin from the input. */
-export function recorded({ type, userId, actorId = userId, sessionId, detail, from }: AuditSource): SQL {
+export function recorded({ type, ...event }: AuditSource): SQL {
+  return insertion({ ...event, type: sql.raw(`'${type}'`) })
+}
+
+function insertion(event: Omit<AuditSource, 'type'> & { readonly type: SQL }): SQL {
+  const {
+    type,
+    userId,
+    actorId = sql`null::integer`,
+    sessionId = sql`null::uuid`,
+    detail = sql`null::jsonb`,
+    from,
+  } = event
   return sql`insert into ${auditEvents} (type, user_id, actor_id, session_id, ip, user_agent, request_id, detail)
-    select ${type}, ${userId}, ${actorId}, ${sessionId ?? sql`null::uuid`}, ${sql.placeholder('ip')}::text,
-      ${sql.placeholder('userAgent')}::text, ${sql.placeholder('requestId')}::text, ${detail ?? sql`null::jsonb`}
+    select ${type}, ${userId}, ${actorId}, ${sessionId}, ${sql.placeholder('ip')}::text,
+      ${sql.placeholder('userAgent')}::text, ${sql.placeholder('requestId')}::text, ${detail}
     ${from ? sql`from ${from}` : sql``}`
 }
 
-/** Records one event that changes nothing else, such as a failed login. */
-export const recordEvent = statement<Origin & { type: string; userId: number | null }, never>(
-  recorded({ type: sql`${sql.placeholder('type')}::text`, userId: sql`${sql.placeholder('userId')}::integer` }),
+/** Records one event that changes nothing else, such as a failed login; `detail` is JSON. */
+export const recordEvent = statement<
+  Origin & { type: EventType; userId: number | null; actorId: number | null; detail: string | null },
+  never
+>(
+  insertion({
+    type: sql`${sql.placeholder('type')}::text`,
+    userId: sql`${sql.placeholder('userId')}::integer`,
+    actorId: sql`${sql.placeholder('actorId')}::integer`,
+    detail: sql`${sql.placeholder('detail')}::text::jsonb`,
+  }),
 )
 
 /** Deletes up to 1,000 events older than the retention (days). */

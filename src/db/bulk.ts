@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm'
 import type postgres from 'postgres'
-import { recorded } from './audit-events.ts'
+import { type Origin, recorded, recordEvent } from './audit-events.ts'
 import { connectAlone, type Statement, statement, valuesOf } from './client.ts'
 import { users } from './schema.ts'
 
@@ -44,7 +44,7 @@ const leftOver = sql`
 
 const importBatch = statement<{ rows: string; userAgent: string; ip: null; requestId: null }, { n: number }>(sql`
   with ${batch}, ${inserted(sql`${users}`, sql`batch`)}, audited as (
-    ${recorded({ type: sql`'user.imported'`, userId: sql`created.id`, actorId: sql`null::integer`, from: sql`created` })}
+    ${recorded({ type: 'user.imported', userId: sql`created.id`, from: sql`created` })}
   ) ${leftOver}`)
 
 const trial = sql.identifier('import_trial')
@@ -96,10 +96,11 @@ const exportPage = statement<{ after: number }, { id: number; line: string }>(sq
   )::text as line
   from ${users} where id > ${sql.placeholder('after')}::integer and deleted_at is null order by id limit ${sql.raw(String(pageSize))}`)
 
-/** Every user as JSON lines, page by page; who is registered meanwhile may be missing. */
-export async function* exportLines(url: string): AsyncGenerator<string, void, undefined> {
+/** Every user as JSON lines, page by page, after an event that says so; who is registered meanwhile may be missing. */
+export async function* exportLines(url: string, origin: Origin): AsyncGenerator<string, void, undefined> {
   const connection = connectAlone(url)
   try {
+    await run(connection, recordEvent, { ...origin, type: 'users.exported', userId: null, actorId: null, detail: null })
     for (let after = 0; ;) {
       const page = await run(connection, exportPage, { after })
       if (page.length > 0) yield page.map(({ line }) => `${line}\n`).join('')

@@ -1,25 +1,21 @@
 import { sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
-import { linkData, linked, type LinkInput } from './links.ts'
-import { queued } from './outbox.ts'
+import { type LinkInput, mailedLink } from './links.ts'
+import { notified } from './outbox.ts'
 import { oneTimeTokens, type User, users } from './schema.ts'
 import { endedBut, epochRaised } from './sessions.ts'
 
 const input = sql.placeholder
 
-/** Queues a reset link if an active user has the address and `queue` says so; writes one event in every case. */
-export const requestReset = statement<Origin & LinkInput & { email: string; queue: boolean }, never>(sql`
+/** Queues a reset link if an active user has the address; writes one event in every case. */
+export const requestReset = statement<Origin & LinkInput & { email: string }, never>(sql`
   with owner as (
     select id, email from ${users}
-    where lower(email collate "C") = lower(${input('email')}::text collate "C") and is_active and ${input('queue')}::boolean
+    where lower(email collate "C") = lower(${input('email')}::text collate "C") and is_active
     for key share
-  ), link as (
-    ${linked({ purpose: 'password_reset', hours: 1, userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
-  ), mail as (
-    ${queued({ template: 'password-reset', userId: sql`owner.id`, recipient: sql`owner.email`, data: linkData('password_reset'), from: sql`owner` })}
-  )
-  ${recorded({ type: sql`'password.reset_requested'`, userId: sql`(select id from owner)`, actorId: sql`null::integer` })}`)
+  ), ${mailedLink('password_reset', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
+  ${recorded({ type: 'password.reset_requested', userId: sql`(select id from owner)` })}`)
 
 /** Whose names a new password must not be: the user of a reset link that works. */
 export const resetOwner = statement<{ digest: Buffer }, Pick<User, 'email' | 'username' | 'fullName'>>(
@@ -50,10 +46,9 @@ export const resetPasswordByLink = statement<
     from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> 'password_reset'
-  ), ${endedBut(sql`owner`)}, notice as (
-    ${queued({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}
-  ), audited as (
-    ${recorded({ type: sql`'password.reset'`, userId: sql`owner.id`, from: sql`owner` })}
+  ), ${endedBut(sql`owner`)},
+  ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
+    ${recorded({ type: 'password.reset', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}
   )
   select owner.id as "userId", (select count from ended) as ended from owner`)
 
@@ -75,39 +70,51 @@ export const confirmEmail = statement<Origin & { digest: Buffer }, { userId: num
     from spent where u.id = spent.user_id returning u.id
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> spent.purpose and spent.moved
-  ), notice as (
-    ${queued({ template: 'email-changed', userId: sql`spent.user_id`, recipient: sql`spent.old_email`, from: sql`spent where spent.moved and spent.old_email is not null` })}
-  ), audited as (
-    ${recorded({ type: sql`case when spent.moved then 'email.changed' else 'email.verified' end`, userId: sql`spent.user_id`, from: sql`spent` })}
+  ), ${notified({ template: 'email-changed', userId: sql`change.user_id`, recipient: sql`change.old_email`, from: sql`(select * from spent where moved) change` })}, audited as (
+    ${recorded({ type: 'email.verified', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where not spent.moved` })}
+  ), audited_change as (
+    ${recorded({ type: 'email.changed', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where spent.moved` })}
   )
   select id as "userId" from confirmed`)
 
-/** Queues a link to a new address, unless it is somebody else's; writes one event in either case. */
+/**
+ * Queues a link to a new address, unless it is somebody else's. In either case the link of an earlier request to another
+ * address ends, or that would tell whether the address is taken. Writes one event.
+ */
 export const requestEmailChange = statement<Origin & LinkInput & { userId: number; email: string }, never>(sql`
   with owner as (
-    select u.id from ${users} u
-    where u.id = ${input('userId')}::integer and u.is_active and not exists (
+    select u.id from ${users} u where u.id = ${input('userId')}::integer and u.is_active for key share
+  ), free as (
+    select id from owner where not exists (
       select from ${users} o
-      where lower(o.email collate "C") = lower(${input('email')}::text collate "C") and o.id <> u.id
+      where lower(o.email collate "C") = lower(${input('email')}::text collate "C") and o.id <> owner.id
     )
-    for key share of u
-  ), link as (
-    ${linked({ purpose: 'email_change', hours: 24, userId: sql`owner.id`, email: sql`${input('email')}::text`, from: sql`owner` })}
-  ), mail as (
-    ${queued({ template: 'email-change', userId: sql`owner.id`, recipient: sql`${input('email')}::text`, data: linkData('email_change'), from: sql`owner` })}
+  ), ${mailedLink('email_change', { userId: sql`free.id`, email: sql`${input('email')}::text`, from: sql`free` })},
+  called_off as (
+    delete from ${oneTimeTokens} t using owner
+    where t.user_id = owner.id and t.purpose = 'email_change' and not exists (select from link)
+      and lower(t.email collate "C") <> lower(${input('email')}::text collate "C")
   )
-  ${recorded({ type: sql`'email.change_requested'`, userId: sql`${input('userId')}::integer` })}`)
+  ${recorded({ type: 'email.change_requested', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}`)
 
-/** Queues another link to an address that is not confirmed, unless the last was queued within the last minute. */
-export const resendVerification = statement<Origin & LinkInput & { userId: number }, never>(sql`
-  with owner as (
+/** The CTEs of another link to an address that is not confirmed, unless the last was queued within the last minute. */
+const anotherVerification = sql`
+  owner as (
     select u.id, u.email from ${users} u
     where u.id = ${input('userId')}::integer and u.is_active and u.email is not null and u.email_verified_at is null
+      and not exists (
+        select from ${oneTimeTokens} t
+        where t.user_id = u.id and t.purpose = 'email_verify' and t.created_at >= now() - interval '1 minute'
+      )
     for key share
-  ), link as (
-    ${linked({ purpose: 'email_verify', hours: 24, userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
-    where ${oneTimeTokens}.created_at < now() - interval '1 minute' returning user_id
-  ), mail as (
-    ${queued({ template: 'email-verify', userId: sql`owner.id`, recipient: sql`owner.email`, data: linkData('email_verify'), from: sql`owner join link on link.user_id = owner.id` })}
-  )
-  ${recorded({ type: sql`'login.unverified'`, userId: sql`${input('userId')}::integer`, actorId: sql`null::integer` })}`)
+  ), ${mailedLink('email_verify', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner`, onceAMinute: true })}`
+
+/** Notes a login that has to wait for the confirmation, and queues another link. */
+export const resendVerification = statement<Origin & LinkInput & { userId: number }, never>(sql`
+  with ${anotherVerification}
+  ${recorded({ type: 'login.unverified', userId: sql`${input('userId')}::integer` })}`)
+
+/** Queues another link to confirm the address; an event tells of it. */
+export const requestVerification = statement<Origin & LinkInput & { userId: number }, never>(sql`
+  with ${anotherVerification}
+  ${recorded({ type: 'email.verification_requested', userId: sql`link.user_id`, actorId: sql`link.user_id`, from: sql`link` })}`)

@@ -109,7 +109,7 @@ export const grantLateRetry = statement<
       and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch
     returning s.id, s.user_id
   ), audited as (
-    ${recorded({ type: sql`'refresh_token.late_retry'`, userId: sql`granted.user_id`, actorId: sql`null::integer`, sessionId: sql`granted.id`, from: sql`granted` })}
+    ${recorded({ type: 'refresh_token.late_retry', userId: sql`granted.user_id`, sessionId: sql`granted.id`, from: sql`granted` })}
   )
   select id from granted`,
   true,
@@ -122,7 +122,7 @@ export const revokeReusedSession = statement<Origin & { sessionId: string }, { i
     update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = 'reuse'
     where id = ${input('sessionId')} and revoked_at is null returning id, user_id
   ), audited as (
-    ${recorded({ type: sql`'refresh_token.reused'`, userId: sql`ended.user_id`, actorId: sql`null::integer`, sessionId: sql`ended.id`, from: sql`ended` })}
+    ${recorded({ type: 'refresh_token.reused', userId: sql`ended.user_id`, sessionId: sql`ended.id`, from: sql`ended` })}
   )
   select id from ended`,
   true,

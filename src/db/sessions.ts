@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
-import { queued } from './outbox.ts'
+import { notified } from './outbox.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from './schema.ts'
 import { type Account, accountColumns } from './users.ts'
 
@@ -59,9 +59,9 @@ export const openSession = statement<
     update ${sessions} s set revoked_at = clock_timestamp(), revoke_reason = 'limit'
     from excess where s.id = excess.id and s.revoked_at is null returning s.id, s.user_id
   ), audited as (
-    ${recorded({ type: sql`'login.succeeded'`, userId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
+    ${recorded({ type: 'login.succeeded', userId: sql`opened.user_id`, actorId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
   ), audited_ends as (
-    ${recorded({ type: sql`'session.ended'`, userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
+    ${recorded({ type: 'session.ended', userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
   )
   select expires_at as "sessionExpiresAt", (select count(*)::integer from ended) as ended from opened`)
 
@@ -144,7 +144,7 @@ export const endSessions = statement<EndAll, Ended>(
   with owner as (
     update ${users} set ${epochRaised} where id = ${input('userId')} and deleted_at is null returning id, session_epoch
   ), ${endedBut(sql`owner`)}, audited as (
-    ${recorded({ type: sql`'sessions.ended'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`owner` })}
+    ${recorded({ type: 'sessions.ended', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`owner` })}
   )
   select count as ended from ended`,
   true,
@@ -160,10 +160,9 @@ export const changePassword = statement<
     where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, email, session_epoch
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
-  ), notice as (
-    ${queued({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner where owner.email is not null` })}
-  ), ${endedBut(sql`owner`)}, audited as (
-    ${recorded({ type: sql`'password.changed'`, userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
+  ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })},
+  ${endedBut(sql`owner`)}, audited as (
+    ${recorded({ type: 'password.changed', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
   )
   select count as ended, exists (select from owner) as changed from ended`)
 
@@ -178,7 +177,7 @@ export const endSession = statement<
       and epoch = (select session_epoch from ${users} where id = ${input('userId')})
     returning id, user_id
   ), audited as (
-    ${recorded({ type: sql`'session.ended'`, userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`ended` })}
+    ${recorded({ type: 'session.ended', userId: sql`ended.user_id`, actorId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`ended` })}
   )
   select id from ended`)
 

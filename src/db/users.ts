@@ -1,8 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { type Origin, recorded } from './audit-events.ts'
 import { columns, statement } from './client.ts'
-import { linkData, linked, type LinkInput } from './links.ts'
-import { queued } from './outbox.ts'
+import { type LinkInput, mailedLink } from './links.ts'
 import { oneTimeTokens, outbox, type User, users } from './schema.ts'
 
 const input = sql.placeholder
@@ -19,24 +18,28 @@ export const accountColumns = (alias: string) => columns(users, alias, accountNa
 
 export type Credentials = Account & Pick<User, 'passwordHash'>
 
+type NewUser = Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'> & {
+  /** Made by a command and not by the person. */
+  readonly byOperator: boolean
+}
+
+/** The detail of an event that gives or takes roles. */
+export const rolesFromTo = (from: SQL, to: SQL): SQL =>
+  sql`jsonb_build_object('roles', jsonb_build_object('from', to_jsonb(${from}), 'to', to_jsonb(${to})))`
+
 /**
  * Creates a user and queues the link that confirms the address, if there is one; fails on the unique index
  * `users_email_key` or `users_username_key` (SQLSTATE 23505).
  */
-export const createUser = statement<
-  Origin & LinkInput & Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'>,
-  Account
->(sql`
+export const createUser = statement<Origin & LinkInput & NewUser, Account>(sql`
   with created as (
     insert into ${users} (email, username, full_name, password_hash, roles)
     values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[])
     returning *
-  ), link as (
-    ${linked({ purpose: 'email_verify', hours: 24, userId: sql`created.id`, email: sql`created.email`, from: sql`created where created.email is not null` })}
-  ), mail as (
-    ${queued({ template: 'email-verify', userId: sql`created.id`, recipient: sql`created.email`, data: linkData('email_verify'), from: sql`created where created.email is not null` })}
-  ), audited as (
-    ${recorded({ type: sql`'user.registered'`, userId: sql`created.id`, from: sql`created` })}
+  ), ${mailedLink('email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`created` })}, audited as (
+    ${recorded({ type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${input('byOperator')}::boolean` })}
+  ), audited_creation as (
+    ${recorded({ type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${input('byOperator')}::boolean` })}
   )
   select ${accountColumns('created')} from created`)
 
@@ -65,21 +68,33 @@ export const upgradePasswordHash = statement<{ id: number; passwordHash: string;
   update ${users} set password_hash = ${input('newHash')}
   where id = ${input('id')} and password_hash = ${input('passwordHash')} returning id`)
 
-/** Changes the fields whose `set…` flag is true. */
+/** Changes the fields whose `set…` flag is true; an event tells which really changed. */
 export const updateProfile = statement<
   Origin & { id: number; setFullName: boolean; fullName: string | null; setUsername: boolean; username: string | null },
   Account
 >(sql`
-  with changed as (
-    update ${users} set
-      full_name = case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end,
-      username = case when ${input('setUsername')}::boolean then ${input('username')}::text else username end,
-      updated_at = now()
-    where id = ${input('id')} and deleted_at is null returning *
+  with target as (
+    select * from ${users} where id = ${input('id')} and deleted_at is null for no key update
+  ), wanted as (
+    select id,
+      case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end as full_name,
+      case when ${input('setUsername')}::boolean then ${input('username')}::text else username end as username
+    from target
+  ), difference as (
+    select w.*, array_remove(array[
+      case when w.full_name is distinct from t.full_name then 'full_name' end,
+      case when w.username is distinct from t.username then 'username' end
+    ], null) as fields
+    from wanted w join target t on t.id = w.id
+  ), changed as (
+    update ${users} u set full_name = d.full_name, username = d.username, updated_at = now()
+    from difference d where u.id = d.id and cardinality(d.fields) > 0 returning u.*, d.fields
   ), audited as (
-    ${recorded({ type: sql`'user.updated'`, userId: sql`changed.id`, from: sql`changed` })}
+    ${recorded({ type: 'user.updated', userId: sql`changed.id`, actorId: sql`changed.id`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
   )
-  select ${accountColumns('changed')} from changed`)
+  select ${accountColumns('c')} from changed c
+  union all
+  select ${accountColumns('t')} from target t where not exists (select from changed)`)
 
 /**
  * CTEs that lock the user `id` and, if `endangered` may cost an administrator, every active administrator in the order of
@@ -115,7 +130,7 @@ export const deleteUser = statement<
   ), mails as (
     delete from ${outbox} m using gone where m.user_id = gone.id and m.sent_at is null and m.dead_at is null
   ), audited as (
-    ${recorded({ type: sql`'user.deleted'`, userId: sql`gone.id`, actorId: sql`${input('actorId')}::integer`, from: sql`gone` })}
+    ${recorded({ type: 'user.deleted', userId: sql`gone.id`, actorId: sql`${input('actorId')}::integer`, from: sql`gone` })}
   )
   select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`)
 

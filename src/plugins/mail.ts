@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { createTransport } from 'nodemailer'
 import type { Config } from '#src/config.ts'
 import type { Letter } from '#src/core/letters.ts'
-import { type Deliver, Mailer, MailRefused } from '#src/core/mailer.ts'
+import { Mailer, MailRefused, type Post } from '#src/core/mailer.ts'
 import { deriveKey } from '#src/core/tokens.ts'
 import { queuedMails } from '#src/db/outbox.ts'
 import { Problem } from '#src/problem.ts'
@@ -28,48 +28,53 @@ type MailOptions = Pick<
   | 'emailVerifyUrl'
 > & { readonly secretKey: string; readonly issuer: string }
 
-interface Post {
-  readonly deliver: Deliver
-  readonly close: () => void
-}
+const countEveryMs = 5000
 
 /** Sends the outbox to `SMTP_URL`; in development without one, to the terminal and `GET /dev/mails`. */
 export default fp<MailOptions>(
   async (app, options) => {
     const { production, smtpUrl, mailWorker, secretKey, secretKeyPrevious, serviceName, issuer } = options
-    countQueued()
     const post = smtpUrl !== undefined ? smtpPost(smtpUrl, options) : production ? undefined : developmentPost()
-    const sends = mailWorker && post !== undefined
-    const mailer = sends
-      ? new Mailer({
-          db: app.db,
-          counters: app.counters,
-          log: app.log,
-          oneTimeKeys: [secretKey, secretKeyPrevious].flatMap((key) => (key ? [deriveKey(key, 'one-time-token')] : [])),
-          deliver: post.deliver,
-          serviceName,
-          passwordResetUrl: options.passwordResetUrl ?? `${issuer}/account/reset-password#token={token}`,
-          emailVerifyUrl: options.emailVerifyUrl ?? `${issuer}/account/verify-email#token={token}`,
-        })
-      : undefined
+    const mailer =
+      mailWorker && post !== undefined
+        ? new Mailer({
+            db: app.db,
+            counters: app.counters,
+            log: app.log,
+            oneTimeKeys: [secretKey, secretKeyPrevious].flatMap((key) =>
+              key ? [deriveKey(key, 'one-time-token')] : [],
+            ),
+            post,
+            serviceName,
+            passwordResetUrl: options.passwordResetUrl ?? `${issuer}/account/reset-password#token={token}`,
+            emailVerifyUrl: options.emailVerifyUrl ?? `${issuer}/account/verify-email#token={token}`,
+          })
+        : undefined
     app.decorate('mailer', mailer)
     app.addHook('onReady', async () => mailer?.start())
-    app.addHook('onClose', async () => {
-      await mailer?.close()
-      post?.close()
-    })
+    app.addHook('onClose', async () => mailer?.close())
     if (mailWorker && !post) app.log.warn('SMTP_URL is not set; mail is queued and not sent')
+    if (mailWorker) countQueued()
 
+    /** A scrape tells what was counted last: it would be slow exactly when mail is stuck. */
     function countQueued() {
-      const gauge: InstanceType<typeof prom.Gauge> = new prom.Gauge({
-        name: 'auth_mail_queued',
-        help: 'Mails that wait to be sent.',
-        registers: [app.metricsRegistry],
-        async collect() {
-          const row = await app.db.row(queuedMails, {}).catch(() => undefined)
-          if (row) gauge.set(row.count)
-        },
-      })
+      const gauge = (name: string, help: string) => new prom.Gauge({ name, help, registers: [app.metricsRegistry] })
+      const waiting = gauge('auth_mail_queued', 'Mails that wait to be sent.')
+      const oldest = gauge('auth_mail_oldest_seconds', 'Age of the oldest mail that waits to be sent.')
+      const count = () => {
+        app.db.row(queuedMails, {}).then(
+          (row) => {
+            waiting.set(row?.count ?? 0)
+            oldest.set(row?.oldestSeconds ?? 0)
+          },
+          // The database is away; the last numbers stay.
+          () => {},
+        )
+      }
+      const timer = setInterval(count, countEveryMs)
+      timer.unref()
+      app.addHook('onReady', async () => count())
+      app.addHook('onClose', async () => clearInterval(timer))
     }
 
     function developmentPost(): Post {
@@ -88,6 +93,7 @@ export default fp<MailOptions>(
           if (options.logLevel !== 'silent')
             process.stdout.write(`\nMail to ${letter.to.address}: ${letter.subject}\n\n${letter.text}\n`)
         },
+        answers: async () => true,
         close: () => {},
       }
     }
@@ -97,13 +103,14 @@ export default fp<MailOptions>(
 
 const oneAddress = /^[^\s<>@,;:"()[\]\\]+@[^\s<>@,;:"()[\]\\]+$/
 
-/** A pool of connections to one mail server; a mail has exactly one recipient and is never tried again in here. */
+/** A pool of connections to one mail server; a mail has exactly one recipient. */
 function smtpPost(url: string, { mailFrom, serviceName }: Pick<MailOptions, 'mailFrom' | 'serviceName'>): Post {
   const transport = createTransport({
     url,
     pool: true,
     maxConnections: 5,
-    maxRequeues: 0,
+    // One more try on another connection where the server had closed an idle one and has seen nothing of the mail.
+    maxRequeues: 1,
     connectionTimeout: 5000,
     greetingTimeout: 5000,
     dnsTimeout: 5000,
@@ -135,7 +142,12 @@ function smtpPost(url: string, { mailFrom, serviceName }: Pick<MailOptions, 'mai
         throw asRefusal(error)
       }
     },
-    close: () => transport.close(),
+    answers: () =>
+      transport.verify().then(
+        () => true,
+        () => false,
+      ),
+    close: () => transport.close({ force: true }),
   }
 }
 
@@ -146,7 +158,9 @@ function asRefusal(error: unknown): unknown {
     code = '',
     command = '',
   } = error as { responseCode?: number; code?: string; command?: string }
-  if ((code !== 'EENVELOPE' && code !== 'EMESSAGE') || responseCode === 421) return error
+  // RFC 5321 §3.8: the server closes the connection; whether because of this mail, nobody knows yet.
+  if (responseCode === 421) return Object.assign(new Error('421'), { code: 'SMTP_421' })
+  if (code !== 'EENVELOPE' && code !== 'EMESSAGE') return error
   // The words of the server may hold the address.
   if (responseCode === 0) return new MailRefused(code, true)
   return new MailRefused(`SMTP_${responseCode}`, responseCode >= 500 && command !== 'MAIL FROM')

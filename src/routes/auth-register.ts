@@ -67,8 +67,7 @@ const authRegister: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { i
       },
     },
     async (request) => {
-      const { isOverMailQuota: overQuota, body } = request
-      await requestPasswordReset(core, { email: body.email, overQuota }, originOf(request))
+      await requestPasswordReset(core, request.body.email, originOf(request))
       return { message: linkSent }
     },
   )

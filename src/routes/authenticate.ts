@@ -1,7 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { refusedRole } from '#src/core/audit.ts'
 import { type Authentication, requireStanding } from '#src/core/sessions.ts'
 import type { AccessClaims } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
+import { originOf } from './fields.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -38,8 +40,11 @@ async function claimsOf({ core }: FastifyInstance, request: FastifyRequest): Pro
 
 /** Route hook, after `authenticate`: refuses a user who does not have the role now (RFC 6750 §3.1). */
 export function requireRole(role: string) {
-  return async ({ auth }: FastifyRequest): Promise<void> => {
-    if (!auth?.account.roles.includes(role)) throw new Problem('insufficient_scope')
+  return async function requireRoleOfUser(this: FastifyInstance, request: FastifyRequest): Promise<void> {
+    const { id, roles } = authOf(request).account
+    if (roles.includes(role)) return
+    const action = `${request.method} ${request.routeOptions.url ?? ''}`
+    throw await refusedRole(this.core, id, action, originOf(request))
   }
 }
 

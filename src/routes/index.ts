@@ -45,7 +45,6 @@ const contracts: Record<Mount['name'], Contract> = {
 export default fp<ContractOptions & { contracts: readonly Mount[] }>(
   async (app, { contracts: mounts, ...options }) => {
     app.decorateRequest('auth', null)
-    app.decorateRequest('isOverMailQuota', false)
     for (const component of components) app.addSchema(component)
     const owners = new Map<string, string>()
     for (const { name, at } of mounts)

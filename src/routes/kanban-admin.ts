@@ -71,9 +71,20 @@ const UserPage = named('UserPage', {
   items: Type.Array(ref(User), { examples: [userExample] }),
   next_cursor: NextCursor,
 })
-const Detail = Type.Object(
-  { reason: Type.Optional(Type.String()), fields: Type.Optional(Type.Array(Type.String())) },
-  { description: 'Why, and which fields.' },
+const RoleNames = Type.Array(Type.String())
+const Detail = Type.Partial(
+  Type.Object({
+    reason: Type.String(),
+    fields: Type.Array(Type.String()),
+    roles: Type.Object({ from: RoleNames, to: RoleNames }),
+    is_active: Type.Boolean(),
+    template: Type.String(),
+    error: Type.String(),
+    code: Type.String(),
+    action: Type.String(),
+    kid: Type.String(),
+  }),
+  { description: 'More about it: docs/audit.md says what the event of which type holds.' },
 )
 const Event = named('AuditEvent', {
   id: Type.String({ examples: ['17'] }),

@@ -1,5 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { changeEmail, requestPasswordReset, resetPassword, verifyEmail } from '#src/core/recovery.ts'
+import {
+  changeEmail,
+  requestAddressConfirmation,
+  requestPasswordReset,
+  resetPassword,
+  verifyEmail,
+} from '#src/core/recovery.ts'
 import { authenticate, authOf } from './authenticate.ts'
 import { Email, named, NewPassword, NoContent, OneTimeToken, originOf, Password, problems } from './fields.ts'
 import { bearer, messageOf, unauthenticated } from './grants.ts'
@@ -35,8 +41,7 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
       },
     },
     async (request, reply) => {
-      const { isOverMailQuota: overQuota, body } = request
-      await requestPasswordReset(core, { email: body.email, overQuota }, originOf(request))
+      await requestPasswordReset(core, request.body.email, originOf(request))
       return reply.code(202).send({ message })
     },
   )
@@ -83,6 +88,25 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
     async (request, reply) => {
       await verifyEmail(core, request.body.token, originOf(request))
       return reply.code(204).send(null)
+    },
+  )
+
+  app.post(
+    '/me/email/verification',
+    {
+      onRequest: authenticate,
+      schema: {
+        operationId: 'requestVerification',
+        summary: 'Ask for another link to confirm the address',
+        description: 'At most one a minute is sent, and none to an address that is confirmed; the answer is the same.',
+        tags: ['account'],
+        security: bearer,
+        response: { 202: linkSent, ...problems([400, ...unauthenticated]) },
+      },
+    },
+    async (request, reply) => {
+      await requestAddressConfirmation(core, authOf(request).account.id, originOf(request))
+      return reply.code(202).send({ message })
     },
   )
 

@@ -1,15 +1,7 @@
-import { createHash } from 'node:crypto'
-import type { FastifyInstance, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { addressOf, networkOf } from '#src/address.ts'
 
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** Set by `limitForgotten`: the address has been sent enough links, and who asks is not to know. */
-    isOverMailQuota: boolean
-  }
-}
-
-type App = Pick<FastifyInstance, 'limit' | 'counter' | 'perMinute'>
+type App = Pick<FastifyInstance, 'limit' | 'perMinute'>
 const minute = 60
 /** Whom the limits below count: the address that a request comes from. */
 const by = (request: FastifyRequest) => networkOf(addressOf(request))
@@ -31,19 +23,5 @@ export const limitConfirmations = ({ limit }: App) => limit({ name: 'password-ad
 /** Tries to use a link from a mail. */
 export const limitLinks = ({ limit }: App) => limit({ name: 'reset', by, max: 30, per: 10 * minute })
 
-/** Requests for a link; the mails to one address are fewer, and who asks is not to know. */
-export function limitForgotten({ limit, counter }: App): preHandlerAsyncHookHandler[] {
-  const mailbox = counter({ name: 'forgot-mailbox', max: 5, per: 60 * minute })
-  return [
-    limit({ name: 'forgot', by, max: 20, per: 10 * minute }),
-    async (request) => {
-      request.isOverMailQuota = (await mailbox.count(mailboxKey(request))).exceeded
-    },
-  ]
-}
-
-/** A digest, because addresses of people belong in no store. */
-function mailboxKey({ body }: FastifyRequest): string {
-  const { email } = body as { email: string }
-  return createHash('sha256').update(email.toLowerCase()).digest('base64url')
-}
+/** Requests for a link; how many mails go to one address is counted where they are written. */
+export const limitForgotten = ({ limit }: App) => limit({ name: 'forgot', by, max: 20, per: 10 * minute })

@@ -42,7 +42,10 @@ describe('admin grant and revoke', () => {
     expect(await rolesOf(ada.userId)).toBe('user,admin')
     const [event] =
       await sql`select user_agent, detail::text as detail from audit_events where user_id = ${ada.userId} order by id desc limit 1`
-    expect(event).toEqual({ user_agent: 'admin command', detail: '{"fields": ["roles"]}' })
+    expect(event).toEqual({
+      user_agent: 'admin command',
+      detail: '{"roles": {"to": ["user", "admin"], "from": ["user", "admin", "editor"]}, "fields": ["roles"]}',
+    })
   })
 
   test('keep the last administrator', async () => {

@@ -47,6 +47,7 @@ describe('the metrics of the use cases', () => {
         "auth_password_gate_wait_seconds_sum",
         "auth_password_gate_wait_seconds_count",
         "auth_mail_queued",
+        "auth_mail_oldest_seconds",
         "auth_password_gate_running",
         "auth_password_gate_waiting",
         "auth_database_connections_in_use",
@@ -114,8 +115,8 @@ describe('the metrics of the use cases', () => {
   test('tell how many connections and hashes are at work', async () => {
     const { app } = await startService({ DATABASE_POOL_SIZE: '7' })
     expect(await metric(app, 'auth_database_connections_max')).toBe(7)
-    // The count of queued mails is a statement of the scrape itself.
-    expect(await metric(app, 'auth_database_connections_in_use')).toBeLessThanOrEqual(1)
+    // The worker may look for mail at that moment, and count it.
+    expect(await metric(app, 'auth_database_connections_in_use')).toBeLessThanOrEqual(2)
     const logins = Array.from({ length: 20 }, () => post(app, '/api/v1/token', { username: 'nobody', password }))
     await Promise.race(logins)
     expect(await metric(app, 'auth_password_gate_running')).toBeGreaterThan(0)

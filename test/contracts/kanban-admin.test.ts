@@ -161,7 +161,9 @@ describe('PATCH /users/{id}', () => {
       values (${actor.userId}, 'password_reset', ${Buffer.from(actor.email)}, ${actor.email}, now() + interval '1 hour')`
     expect((await change(actor, { email: actor.email.toUpperCase() })).json<UserBody>().email_verified).toBe(true)
     expect((await change(actor, { email: `x${actor.email}` })).json<UserBody>().email_verified).toBe(false)
-    expect(await sql`select from one_time_tokens where user_id = ${actor.userId}`).toHaveLength(0)
+    expect(await sql`select purpose, email from one_time_tokens where user_id = ${actor.userId}`).toEqual([
+      { purpose: 'email_verify', email: `x${actor.email}` },
+    ])
     expect(
       await sql`select recipient from outbox where user_id = ${actor.userId} and template = 'email-changed'`,
     ).toEqual([{ recipient: actor.email.toUpperCase() }])

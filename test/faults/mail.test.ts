@@ -43,16 +43,16 @@ describe('a mail', () => {
     const { from, to, mail, raw } = await eventually(() => server.deliveries[0])
     expect([from, to]).toEqual(['auth@example.com', [email]])
     expect(mail.from).toEqual({ name: 'Acme', address: 'auth@example.com' })
-    expect(mail.to).toEqual([{ name: '<b>Ada</b>, "Countess" <x@evil.example>', address: email }])
+    expect(mail.to).toEqual([{ name: '', address: email }])
     expect(mail.subject).toBe('Confirm your e-mail address for Acme')
     expect(linkIn(mail)).toMatch(/#token=lko_/)
     expect(mail.html).toContain(`href="${linkIn(mail)}"`)
-    expect(mail.html).not.toContain('<b>')
+    expect(`${mail.html}${mail.text}`).not.toMatch(/Ada|Countess|evil/)
     expect(mail.messageId).toMatch(/^<\d+\.\d+@example\.com>$/)
     expect(raw).toContain('Auto-Submitted: auto-generated')
     await noneUnsent(service)
     expect(await metric(service.app, outcome('sent'))).toBe(1)
-    expect(await metric(service.app, 'auth_mail_queued')).toBe(0)
+    await eventually(async () => ((await metric(service.app, 'auth_mail_queued')) === 0 ? true : undefined))
   })
 
   test.for([
@@ -319,7 +319,6 @@ describe('without SMTP_URL', () => {
     await post(app, '/api/v1/users/', { email: newAddress(), password })
     expect(await unsent({ sql })).toBe(1)
     expect((await get(app, '/dev/mails')).statusCode).toBe(404)
-    expect(await metric(app, 'auth_mail_queued')).toBe(1)
   })
 
   test('in development /dev/mails is for this machine only', async () => {

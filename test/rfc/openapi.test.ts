@@ -69,6 +69,7 @@ describe('the OpenAPI document', () => {
         "forgotPassword POST /api/v1/forgot-password",
         "resetPassword POST /api/v1/reset-password",
         "verifyEmail POST /api/v1/verify-email",
+        "requestVerification POST /api/v1/me/email/verification",
         "changeEmail POST /api/v1/me/email",
         "oauthToken POST /oauth/token",
         "oauthRevoke POST /oauth/revoke",
