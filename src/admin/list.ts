@@ -1,34 +1,36 @@
-import { parseArgs } from 'node:util'
 import { listUsers } from '#src/core/administration.ts'
 import type { Account } from '#src/db/users.ts'
 import { userBody } from '#src/routes/fields.ts'
-import { type Command, withApp } from './command.ts'
+import { command } from './command.ts'
+import { withCore } from './core.ts'
 
 const pageSize = 200
-const options = {
-  q: { type: 'string' },
-  role: { type: 'string' },
-  inactive: { type: 'boolean' },
-  json: { type: 'boolean' },
-} as const
 
-/** `list [--q TEXT] [--role ROLE] [--inactive] [--json]`: shows the users as a table, or as JSON lines. */
-export const list: Command = async (settled, args) => {
-  const { values } = parseArgs({ args, options })
-  const search = { text: values.q, role: values.role, isActive: values.inactive ? false : undefined, limit: pageSize }
-  return withApp(settled, async ({ core }) => {
-    let after: number | undefined = 0
-    let shown = 0
-    while (after !== undefined) {
-      const { items, next } = await listUsers(core, { ...search, after })
-      const lines = values.json ? items.map((user) => JSON.stringify(userBody(user))) : table(items, shown === 0)
-      if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`)
-      shown += items.length
-      after = next
-    }
-    return shown === 0 && !values.json ? 'No user.' : ''
-  })
-}
+export const list = command({
+  name: 'list',
+  options: {
+    q: { type: 'string', value: 'TEXT', says: 'a part of the e-mail address, username or full name' },
+    role: { type: 'string', value: 'ROLE', says: 'only those who have the role' },
+    inactive: { type: 'boolean', says: 'only those who are disabled' },
+    json: { type: 'boolean', says: 'JSON lines instead of a table' },
+  },
+  says: 'Shows the users.',
+  run: (settled, _operands, values) => {
+    const search = { text: values.q, role: values.role, isActive: values.inactive ? false : undefined, limit: pageSize }
+    return withCore(settled, async (core) => {
+      let after: number | undefined = 0
+      let shown = 0
+      while (after !== undefined) {
+        const { items, next } = await listUsers(core, { ...search, after })
+        const lines = values.json ? items.map((user) => JSON.stringify(userBody(user))) : table(items, shown === 0)
+        if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`)
+        shown += items.length
+        after = next
+      }
+      return shown === 0 && !values.json ? 'No user.' : ''
+    })
+  },
+})
 
 /** Lines of aligned columns; each page has its own widths. */
 function table(users: Account[], withHead: boolean): string[] {

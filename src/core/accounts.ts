@@ -13,11 +13,13 @@ export interface Registration {
   readonly fullName: string | null
   readonly password: string
   readonly roles?: string[]
+  /** True where somebody vouches for the address; then no link is sent to it. */
+  readonly emailIsConfirmed?: boolean
 }
 
 /** Creates an account; throws `Problem` `email_taken`, `username_taken` or `password_unsuitable`. */
 export async function register(core: Core, registration: Registration, origin: Origin): Promise<Account> {
-  const { email, username, fullName, password, roles = ['user'] } = registration
+  const { email, username, fullName, password, roles = ['user'], emailIsConfirmed = false } = registration
   requireSuitablePassword(password, [email, username, fullName], '/password')
   const passwordHash = await core.passwords.hash(password)
   const account = await unlessTaken(
@@ -28,6 +30,7 @@ export async function register(core: Core, registration: Registration, origin: O
       fullName,
       passwordHash,
       roles,
+      emailIsConfirmed,
       ...newLink(core, 'email_verify'),
     }),
   )

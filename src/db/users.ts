@@ -17,24 +17,29 @@ const accountNames = ['id', 'email', 'username', 'fullName', 'roles', 'isActive'
 /** The select list of an `Account`. */
 export const accountColumns = (alias: string) => columns(users, alias, accountNames)
 
+const toConfirm = sql`created where created.email is not null and created.email_verified_at is null`
+
 export type Credentials = Account & Pick<User, 'passwordHash'>
 
 /**
- * Creates a user and queues the link that confirms the address, if there is one; fails on the unique index
+ * Creates a user and queues the link that confirms the address, if there is one to confirm; fails on the unique index
  * `users_email_key` or `users_username_key` (SQLSTATE 23505).
  */
 export const createUser = statement<
-  Origin & LinkInput & Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'>,
+  Origin &
+    LinkInput &
+    Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'> & { emailIsConfirmed: boolean },
   Account
 >(sql`
   with created as (
-    insert into ${users} (email, username, full_name, password_hash, roles)
-    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[])
+    insert into ${users} (email, username, full_name, password_hash, roles, email_verified_at)
+    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[],
+      case when ${input('emailIsConfirmed')}::boolean then now() end)
     returning *
   ), link as (
-    ${linked({ purpose: 'email_verify', hours: 24, userId: sql`created.id`, email: sql`created.email`, from: sql`created where created.email is not null` })}
+    ${linked({ purpose: 'email_verify', hours: 24, userId: sql`created.id`, email: sql`created.email`, from: toConfirm })}
   ), mail as (
-    ${queued({ template: 'email-verify', userId: sql`created.id`, recipient: sql`created.email`, data: linkData('email_verify'), from: sql`created where created.email is not null` })}
+    ${queued({ template: 'email-verify', userId: sql`created.id`, recipient: sql`created.email`, data: linkData('email_verify'), from: toConfirm })}
   ), audited as (
     ${recorded({ type: sql`'user.registered'`, userId: sql`created.id`, from: sql`created` })}
   )

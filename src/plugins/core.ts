@@ -1,11 +1,10 @@
 import prom from '@platformatic/prom-client'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
+import { composeCore, type CoreSettings } from '#src/core/compose.ts'
 import type { Core } from '#src/core/core.ts'
 import { makePasswords } from '#src/core/passwords.ts'
-import { makeSessionStates } from '#src/core/sessions.ts'
 import { sweep } from '#src/core/sweep.ts'
-import { deriveKey } from '#src/core/tokens.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -13,48 +12,21 @@ declare module 'fastify' {
   }
 }
 
-type CoreOptions = Pick<
-  Config,
-  | 'argon2'
-  | 'refreshTokenSeconds'
-  | 'sessionSeconds'
-  | 'refreshGraceSeconds'
-  | 'secretKeyPrevious'
-  | 'requireVerifiedEmail'
-  | 'sweep'
-  | 'retentionDays'
-  | 'auditRetentionDays'
-> & { readonly secretKey: string }
+type CoreOptions = CoreSettings & Pick<Config, 'argon2' | 'sweep' | 'retentionDays' | 'auditRetentionDays'>
 
 const sweepEveryMs = 10 * 60_000
 
 /** Puts the domain together as `app.core`, and sweeps what has outlived its retention. */
 export default fp<CoreOptions>(
   async (app, options) => {
-    const { secretKey, secretKeyPrevious, refreshTokenSeconds, sessionSeconds, refreshGraceSeconds } = options
-    const passwords = await makePasswords(options.argon2, {
+    const passwords = makePasswords(options.argon2, {
       ...app.counters,
       hashUnusable: () => app.log.warn('a stored password hash cannot be used'),
     })
-    const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
-    app.decorate(
-      'core',
-      Object.freeze<Core>({
-        db: app.db,
-        sessionStates: makeSessionStates(app.db),
-        passwords,
-        accessTokens: app.accessTokens,
-        successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
-        lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds },
-        mail: {
-          oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
-          requireVerifiedEmail: options.requireVerifiedEmail,
-          queued: () => app.mailer?.kick(),
-        },
-        counters: app.counters,
-        log: app.log,
-      }),
-    )
+    await passwords.prepare()
+    const { db, accessTokens, counters, log } = app
+    const queued = () => app.mailer?.kick()
+    app.decorate('core', composeCore(options, { db, passwords, accessTokens, counters, log, queued }))
 
     const registers = [app.metricsRegistry]
     const gauge = (name: string, help: string, read: () => number) =>
