@@ -292,7 +292,10 @@ describe('export', () => {
     )
     const file = join(folder, 'export.jsonl')
     expect(await runAdmin(from.url, ['export', file])).toMatchObject({ code: 0, stderr: '' })
-    expect(await runAdmin(from.url, ['export', file])).toMatchObject({ code: 1, stderr: `${file} exists already.\n` })
+    expect(await runAdmin(from.url, ['export', file])).toMatchObject({
+      code: 1,
+      stderr: `${file} cannot be written: it exists already.\n`,
+    })
     expect((await to.bring(await readFile(file, 'utf8'))).said).toContain('Imported 2 users of 2 rows')
     const [first, second] = [await runAdmin(from.url, ['export', '-']), await runAdmin(to.url, ['export'])]
     expect(second.stdout).toBe(first.stdout)
