@@ -1,10 +1,8 @@
-import { createWriteStream } from 'node:fs'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { exportLines } from '#src/db/bulk.ts'
 import { command } from './command.ts'
 import { requireSchema } from './database.ts'
-import { codeOf, databaseFault, Failure, fileFault } from './failure.ts'
+import { databaseFault } from './failure.ts'
+import { writeAll } from './output.ts'
 
 export const exportUsers = command({
   name: 'export',
@@ -12,15 +10,7 @@ export const exportUsers = command({
   says: 'Writes every user with the password hash as JSON lines that import reads; only the owner may read the file.',
   run: async ({ config }, [file = '-']) => {
     await requireSchema(config)
-    const lines = Readable.from(users(config.databaseUrl))
-    try {
-      if (file === '-') await pipeline(lines, process.stdout, { end: false })
-      else await pipeline(lines, createWriteStream(file, { mode: 0o600, flags: 'wx' }))
-    } catch (error) {
-      // Whoever read it, such as head, has had enough.
-      if (codeOf(error) === 'EPIPE') return ''
-      throw error instanceof Failure ? error : fileFault(file === '-' ? 'Standard output' : file, 'written', error)
-    }
+    await writeAll(users(config.databaseUrl), file)
     return file === '-' ? '' : `The users are in ${file}; it holds their password hashes.`
   },
 })

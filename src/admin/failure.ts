@@ -28,6 +28,7 @@ export function fileFault(file: string, act: 'read' | 'written', error: unknown)
 const faultsOfDatabases: Readonly<Record<string, string>> = {
   '53100': 'its disk is full',
   '57014': 'it ended a statement that took too long',
+  '57P01': 'it was shut down',
   CONNECTION_CLOSED: 'the connection was lost',
   DEADLINE_PASSED: 'it does not answer any more',
 }

@@ -1,8 +1,11 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { runAdmin, runOnTerminal } from '#test/support/admin.ts'
 import { form, formOf, get, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { eventually, mailsTo } from '#test/support/mail.ts'
-import { startService } from '#test/support/service.ts'
+import { onDatabase } from '#test/support/process.ts'
+import { cloneDatabase, startService } from '#test/support/service.ts'
 
 const service = await startService()
 const { app, sql, url } = service
@@ -24,6 +27,16 @@ describe('admin list', () => {
     expect([code, lines.length]).toEqual([0, 2])
     expect(lines[0]?.indexOf('ada ')).toBe(head.indexOf('USERNAME'))
     expect(lines[1]?.indexOf('bob ')).toBe(head.indexOf('USERNAME'))
+  })
+
+  test('ends in silence when whoever reads it has had enough', async () => {
+    const { url } = await cloneDatabase()
+    const many = Array.from({ length: 3000 }, (_, i) => `{"email":"u${i}@example.com","password_hash":null}\n`).join('')
+    await runAdmin(url, ['import', '-'], many)
+    const line = `set -o pipefail; ${process.execPath} src/admin.ts list | head -1`
+    const options = { env: { PATH: process.env['PATH'] ?? '', ...onDatabase(url) } }
+    const { stdout, stderr } = await promisify(execFile)('bash', ['-c', line], options)
+    expect([stdout, stderr]).toEqual([expect.stringMatching(/^ID .*\n$/), ''])
   })
 
   test('takes filters and writes JSON lines', async () => {

@@ -34,7 +34,7 @@ const away: Record<string, () => Promise<string>> = {
 }
 
 describe('a command whose database', () => {
-  const commands = [['list'], ['migrate'], ['logout', 'ada'], ['keys', 'list'], ['export'], ['import', '-']]
+  const commands = [['list'], ['migrate'], ['keys', 'list'], ['import', '-']]
 
   test.concurrent.each(
     Object.entries(away).flatMap(([fault, at]) => commands.map((args) => [fault, args, at] as const)),
