@@ -42,10 +42,7 @@ export const importUsers = command({
     await requireSchema(config)
     const report = await reportTo(values.report)
     const bulk = await BulkImport.open(config.databaseUrl, { dryRun, update })
-    const done = await bring(rows, { reader, bulk, report }).finally(async () => {
-      await bulk.close()
-      await report.close()
-    })
+    const done = await finished(bring(rows, { reader, bulk, report }), [bulk, report])
     const summary = summaryOf(done, { dryRun, update, unused: reader.unused })
     if (done.rows > 0 && done.rows === done.refused) throw new Failure(`${summary}\nEvery row was refused.`)
     return summary
@@ -64,6 +61,15 @@ function summaryOf(
     `Password hashes: ${counts.join(', ')}.`,
     ...(unused.size > 0 ? [`Columns that were not used: ${[...unused].join(', ')}.`] : []),
   ].join('\n')
+}
+
+/** Awaits the work and closes what it wrote to, also when it failed. */
+async function finished<T>(work: Promise<T>, outputs: ReadonlyArray<{ close: () => Promise<void> }>): Promise<T> {
+  try {
+    return await work
+  } finally {
+    for (const output of outputs) await output.close()
+  }
 }
 
 async function opened(file: string): Promise<Readable> {

@@ -1,7 +1,7 @@
 import { createWriteStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { codeOf, Failure, fileFault } from './failure.ts'
+import { codeOf, fileFault } from './failure.ts'
 
 /** Writes texts to standard output (`-`) or into a new file that only its owner may read; throws `Failure`. */
 export async function writeAll(texts: AsyncIterable<string>, file: string): Promise<void> {

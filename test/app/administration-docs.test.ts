@@ -50,7 +50,7 @@ describe('docs/administration.md', () => {
     )
     const listed = rows('administration.md').map(([name]) => name)
     expect(routes.length).toBeGreaterThan(5)
-    expect(listed.filter((name) => / \/users/.test(name ?? '')).toSorted()).toEqual(routes.toSorted())
+    expect(new Set(listed.filter((name) => / \/users/.test(name ?? '')))).toEqual(new Set(routes))
   })
 
   test('has examples that work as they are pasted', async () => {
@@ -91,7 +91,7 @@ describe('docs/migrating.md', () => {
   }
 
   test('has a row for every preset', () => {
-    expect(['latchkey', ...table.map(([preset]) => preset)].toSorted()).toEqual(presetNames.toSorted())
+    expect(new Set(['latchkey', ...table.map(([preset]) => preset)])).toEqual(new Set(presetNames))
   })
 
   test.each(table)(
