@@ -44,6 +44,17 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
   app.setValidatorCompiler((route) =>
     TypeBoxValidatorCompiler(route.httpPart === 'headers' ? { ...route, httpPart: 'body' } : route),
   )
+  try {
+    await assemble(app, config)
+  } catch (error) {
+    // Connections and timers of the plugins that were registered would keep the process alive.
+    await app.close()
+    throw error
+  }
+  return app
+}
+
+async function assemble(app: FastifyInstance, config: AppConfig): Promise<void> {
   const issuer = config.publicUrl ?? `http://localhost:${config.port}`
 
   app.addHook('onResponse', logRequests)
@@ -71,5 +82,4 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
 
   for (const warning of config.warnings) app.log.warn(warning)
   await app.ready()
-  return app
 }

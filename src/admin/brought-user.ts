@@ -2,71 +2,76 @@ import { Compile } from 'typebox/compile'
 import { isBounded } from '#src/core/passwords.ts'
 import type { BroughtUser } from '#src/db/bulk.ts'
 import { Email, FullName, Role, Username } from '#src/routes/fields.ts'
+import type { Columns, Field } from './columns.ts'
+import { isHashLike } from './password-hash.ts'
 
-const fields = [
-  'email',
-  'username',
-  'full_name',
-  'roles',
-  'is_active',
-  'created_at',
-  'email_verified',
-  'password_hash',
-] as const
-export type Field = (typeof fields)[number]
+type Row = Readonly<Record<string, unknown>>
 
-/** The columns that a field may come from, the likeliest first; after them its own name. */
-export type ColumnMap = Readonly<Partial<Record<Field, readonly string[]>>>
-
-const hash = { password_hash: ['hashed_password', 'password'] }
-/** How the services that the contracts come from are likely to name their columns. */
-export const presets: Readonly<Record<string, ColumnMap>> = {
-  latchkey: {},
-  kanban: { ...hash, roles: ['role'] },
-  'llm-optimizer': { ...hash, full_name: ['name'] },
-  'ai-chat': { ...hash, full_name: ['name'] },
-  'auth-signup': { ...hash, email_verified: ['is_verified'] },
-  'auth-register': { ...hash, email_verified: ['is_verified'] },
+interface ReaderOptions {
+  /** Whether a user may come without a hash although the row has something like one. */
+  readonly withoutPasswords: boolean
 }
-
-export const isField = (name: string): name is Field => (fields as readonly string[]).includes(name)
 
 /** Reads rows of a file; what cannot be a user is refused with a reason that holds nothing of the row. */
 export class RowReader {
-  readonly #columns: ReadonlyArray<readonly [Field, readonly string[]]>
+  readonly #columns: Columns['of']
   readonly #known: ReadonlySet<string>
+  readonly #withoutPasswords: boolean
   /** Columns that were seen and are not read. */
   readonly unused = new Set<string>()
 
-  constructor(map: ColumnMap) {
-    this.#columns = fields.map((field) => [field, [...(map[field] ?? []), field]] as const)
-    this.#known = new Set(this.#columns.flatMap(([, names]) => names))
+  constructor(columns: Columns, { withoutPasswords }: ReaderOptions) {
+    this.#columns = columns.of
+    this.#known = new Set(columns.of.flatMap(([, names]) => names))
+    this.#withoutPasswords = withoutPasswords
   }
 
   /** A user, or why the row is none. */
-  read(row: Readonly<Record<string, unknown>>, n: number): BroughtUser | string {
+  read(row: Row, n: number): BroughtUser | string {
     for (const name of Object.keys(row)) if (!this.#known.has(name) && this.unused.size < 50) this.unused.add(name)
-    const found = Object.fromEntries(
-      this.#columns.map(([field, names]) => [field, names.map((name) => row[name]).find(isGiven)]),
-    ) as Record<Field, unknown>
+    const column = this.#withoutPasswords ? undefined : this.unusedHash(row)
+    if (column !== undefined) return `the column ${column} seems to hold the password hash, and no field takes it`
     try {
-      const { email = null, username = null, full_name: fullName = null, password_hash: passwordHash = null } = found
-      if (email === null && username === null) throw new Refusal('there is neither an e-mail address nor a username')
-      return {
-        n,
-        email: email === null ? null : text(email, isEmail, 'the e-mail address is not one'),
-        username: username === null ? null : text(username, isUsername, 'the username holds other characters'),
-        full_name: fullName === null ? null : text(fullName, isFullName, 'the full name is not one'),
-        password_hash: passwordHash === null ? null : text(passwordHash, isHash, unknownHash),
-        roles: rolesOf(found.roles),
-        is_active: flag(found.is_active, true, 'is_active'),
-        email_verified: flag(found.email_verified, false, 'email_verified'),
-        created_at: found.created_at === undefined ? null : momentOf(found.created_at),
-      }
+      return userOf(this.#found(row), n)
     } catch (error) {
       if (error instanceof Refusal) return error.message
       throw error
     }
+  }
+
+  /** Whether the row has a column for the field, even if it is empty. */
+  has(field: Field, row: Row): boolean {
+    return this.#columns.some(
+      ([name, columns]) => name === field && columns.some((column) => Object.hasOwn(row, column)),
+    )
+  }
+
+  /** The column that seems to hold the hash of a row whose user would come without one. */
+  unusedHash(row: Row): string | undefined {
+    if (this.#found(row).password_hash !== undefined) return undefined
+    return Object.keys(row).find((name) => !this.#known.has(name) && isHashLike(name, row[name]))
+  }
+
+  #found(row: Row): Record<Field, unknown> {
+    const found = this.#columns.map(([field, names]) => [field, names.map((name) => row[name]).find(isGiven)])
+    return Object.fromEntries(found) as Record<Field, unknown>
+  }
+}
+
+/** Throws `Refusal`. */
+function userOf(found: Record<Field, unknown>, n: number): BroughtUser {
+  const { email = null, username = null, full_name: fullName = null, password_hash: passwordHash = null } = found
+  if (email === null && username === null) throw new Refusal('there is neither an e-mail address nor a username')
+  return {
+    n,
+    email: email === null ? null : text(email, isEmail, 'the e-mail address is not one'),
+    username: username === null ? null : text(username, isUsername, 'the username holds other characters'),
+    full_name: fullName === null ? null : text(fullName, isFullName, 'the full name is not one'),
+    password_hash: passwordHash === null ? null : text(passwordHash, isHash, unknownHash),
+    roles: rolesOf(found.roles, flag(found.is_admin, false, 'is_admin')),
+    is_active: flag(found.is_active, true, 'is_active'),
+    email_verified: flag(found.email_verified, false, 'email_verified'),
+    created_at: found.created_at === undefined ? null : momentOf(found.created_at),
   }
 }
 
@@ -105,11 +110,13 @@ function flag(value: unknown, otherwise: boolean, name: string): boolean {
 }
 
 /** A list, or a text such as `user,admin`, `{user,admin}` or `["user"]`. */
-function rolesOf(value: unknown): string[] {
-  if (value === undefined) return ['user']
+function rolesOf(value: unknown, isAdmin: boolean): string[] {
+  const admin = isAdmin ? ['admin'] : []
+  if (value === undefined) return ['user', ...admin]
   const items = typeof value === 'string' ? value.replaceAll(/[{}[\]"']/g, '').split(/[,;|\s]+/) : value
   if (!Array.isArray(items)) throw new Refusal('the roles are not a list')
-  const roles = [...new Set(items.map((item) => (typeof item === 'string' ? item.toLowerCase() : '-')))].filter(Boolean)
+  const names = items.map((item) => (typeof item === 'string' ? item.toLowerCase() : '-')).filter(Boolean)
+  const roles = [...new Set([...names, ...admin])]
   if (roles.length > 16 || roles.some((role) => roleShape?.Check(role) !== true))
     throw new Refusal('a role has a name that cannot be used, or there are more than 16')
   return roles

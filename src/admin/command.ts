@@ -1,46 +1,92 @@
-import { createInterface } from 'node:readline/promises'
-import { Writable } from 'node:stream'
-import type { FastifyInstance } from 'fastify'
-import { buildApp } from '#src/app.ts'
-import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
+import { parseArgs, type ParseArgsOptionDescriptor } from 'node:util'
 import type { Settled } from '#src/settle.ts'
+import { codeOf, UsageError } from './failure.ts'
 
-/** One command of `npm run admin`: resolves to what it prints, throws `UsageError` (exit code 2) or anything (1). */
+export { UsageError } from './failure.ts'
+
+interface Option extends ParseArgsOptionDescriptor {
+  /** The name of its value in the usage, such as `FILE`. */
+  readonly value?: string
+  readonly required?: true
+  readonly says: string
+}
+type Options = Readonly<Record<string, Option>>
+type Values<O extends Options> = ReturnType<typeof parseArgs<{ options: O }>>['values']
+type Operands<P extends readonly string[]> = {
+  [K in keyof P]: P[K] extends `[${string}]` ? string | undefined : string
+}
+
+interface Table<P extends readonly string[], O extends Options> {
+  readonly name: string
+  /** What stands after the name, in order; those in brackets may be left out. */
+  readonly operands?: P
+  readonly options?: O
+  readonly says: string
+  /** Resolves to what is printed; throws `UsageError` (exit code 2) or anything (1). */
+  readonly run: (settled: Settled, operands: Operands<P>, values: Values<O>) => Promise<string>
+}
+
+/** What a command does with arguments that it reads itself. */
 export type Command = (settled: Settled, args: string[]) => Promise<string>
 
-export class UsageError extends Error {}
+/** One command of `npm run admin`. */
+export interface Entry {
+  /** How it is called, such as `grant USER ROLE`. */
+  readonly synopsis: string
+  readonly says: string
+  readonly help: string
+  /** Reads the arguments; throws `UsageError` before anything is done. */
+  readonly prepare: (args: readonly string[]) => (settled: Settled) => Promise<string>
+}
 
-/** What went wrong, in words for the person at the terminal (exit code 1). */
-export class Failure extends Error {}
+/** Makes a command of a table from which its arguments are read and its help is printed. */
+export function command<const P extends readonly string[] = [], const O extends Options = {}>(
+  table: Table<P, O>,
+): Entry {
+  const { name, says, operands: wanted = [], options = {} as O } = table
+  const synopsis = [name, ...wanted, ...Object.entries(options).map(synopsisOf)].join(' ')
+  const usage = `Usage: npm run admin -- ${synopsis}\n`
+  const help = [usage, `${says}\n`, ...Object.entries(options).map(explained)].join('\n')
+  return {
+    synopsis,
+    says,
+    help,
+    prepare: (args) => {
+      const { values, positionals } = parsed(args, options, usage)
+      const fault = missing(wanted, positionals) ?? absent(options, values)
+      if (fault !== undefined) throw new UsageError(`${fault}\n${usage}`)
+      return (settled) => table.run(settled, positionals as unknown as Operands<P>, values as Values<O>)
+    },
+  }
+}
 
-/** What the audit trail says of a change from the shell. */
-export const shell = { actorId: null, ip: null, userAgent: 'admin command', requestId: null }
-
-/** Runs `use` with the service's core, without listening. */
-export async function withApp<T>({ config }: Settled, use: (app: FastifyInstance) => Promise<T>): Promise<T> {
-  const app = await buildApp(config)
+function parsed(args: readonly string[], options: Options, usage: string) {
   try {
-    return await use(app)
-  } finally {
-    await app.close()
+    return parseArgs({ args: [...args], options, allowPositionals: true })
+  } catch (error) {
+    if (!codeOf(error).startsWith('ERR_PARSE_ARGS')) throw error
+    const [sentence = ''] = (error as Error).message.split('. ')
+    throw new UsageError(`${sentence}.\n${usage}`)
   }
 }
 
-/** Makes sure of the schema for a command that does without the service's core. */
-export async function requireSchema({ databaseUrl, databaseMigrate }: Settled['config']): Promise<void> {
-  await (databaseMigrate ? migrateDatabase(databaseUrl) : requireCurrentSchema(databaseUrl))
+function missing(wanted: readonly string[], given: readonly string[]): string | undefined {
+  const lacking = wanted.slice(given.length).find((operand) => !operand.startsWith('['))
+  if (lacking !== undefined) return `${lacking} is missing.`
+  return given.length > wanted.length ? `${given[wanted.length]} is one too many.` : undefined
 }
 
-/** From the terminal without echo, or the first line of standard input; never from the arguments, which others can see. */
-export async function readPassword(): Promise<string> {
-  const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const terminal = process.stdin.isTTY
-  if (terminal) process.stderr.write('Password: ')
-  const lines = createInterface({ input: process.stdin, output: silent, terminal })
-  for await (const line of lines) {
-    lines.close()
-    if (terminal) process.stderr.write('\n')
-    return line
-  }
-  throw new UsageError('no password was given')
+function absent(options: Options, values: Record<string, unknown>): string | undefined {
+  const lacking = Object.keys(options).find((name) => options[name]?.required && values[name] === undefined)
+  return lacking === undefined ? undefined : `--${lacking} is missing.`
 }
+
+function synopsisOf([name, option]: [string, Option]): string {
+  return option.required ? flagOf(name, option) : `[${flagOf(name, option)}]`
+}
+
+function explained([name, option]: [string, Option]): string {
+  return `  ${flagOf(name, option).padEnd(22)}  ${option.says}\n`
+}
+
+const flagOf = (name: string, { value }: Option) => (value === undefined ? `--${name}` : `--${name} ${value}`)

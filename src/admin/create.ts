@@ -1,22 +1,30 @@
-import { parseArgs } from 'node:util'
 import { Value } from 'typebox/value'
 import { register } from '#src/core/accounts.ts'
 import { Email, FullName, Username } from '#src/routes/fields.ts'
-import { type Command, readPassword, shell, UsageError, withApp } from './command.ts'
+import { command } from './command.ts'
+import { shell, withCore } from './core.ts'
+import { UsageError } from './failure.ts'
+import { readPassword } from './prompt.ts'
 
-/** `create --email ADDRESS [--username NAME] [--full-name NAME]`: makes an administrator. */
-export const create: Command = async (settled, args) => {
-  const options = { email: { type: 'string' }, username: { type: 'string' }, 'full-name': { type: 'string' } } as const
-  const { values } = parseArgs({ args, options })
-  const { email, username = null, 'full-name': fullName = null } = values
-  if (!Value.Check(Email, email)) throw new UsageError('--email must be an e-mail address')
-  if (username !== null && !Value.Check(Username, username))
-    throw new UsageError('--username may hold letters, digits, dot, underscore and hyphen')
-  if (fullName !== null && !Value.Check(FullName, fullName)) throw new UsageError('--full-name is not a name')
+export const create = command({
+  name: 'create',
+  options: {
+    email: { type: 'string', value: 'ADDRESS', required: true, says: 'counts as confirmed' },
+    username: { type: 'string', value: 'NAME', says: 'another name to log in by' },
+    'full-name': { type: 'string', value: 'NAME', says: 'for mails and lists' },
+  },
+  says: 'Makes an administrator. The password is asked for, or read from standard input.',
+  run: async (settled, _operands, { email, username = null, 'full-name': fullName = null }) => {
+    if (!Value.Check(Email, email)) throw new UsageError('--email must be an e-mail address')
+    if (username !== null && !Value.Check(Username, username))
+      throw new UsageError('--username may hold letters, digits, dot, underscore and hyphen')
+    if (fullName !== null && !Value.Check(FullName, fullName)) throw new UsageError('--full-name is not a name')
 
-  const password = await readPassword()
-  return withApp(settled, async ({ core }) => {
-    const account = await register(core, { email, username, fullName, password, roles: ['user', 'admin'] }, shell)
-    return `Created administrator ${account.id}.`
-  })
-}
+    const password = await readPassword()
+    const registration = { email, username, fullName, password, roles: ['user', 'admin'], emailIsConfirmed: true }
+    return withCore(settled, async (core) => {
+      const account = await register(core, registration, shell)
+      return `Created administrator ${account.id}.`
+    })
+  },
+})

@@ -3,25 +3,29 @@ import { KeyRing, publicationLeadSeconds, reloadEveryMs } from '#src/core/key-ri
 import type { RingKey } from '#src/core/signing-key.ts'
 import { Database } from '#src/db/client.ts'
 import type { Settled } from '#src/settle.ts'
-import { type Command, Failure, requireSchema, shell, UsageError } from './command.ts'
+import { command } from './command.ts'
+import { shell } from './core.ts'
+import { requireSchema } from './database.ts'
+import { Failure, UsageError } from './failure.ts'
 
 interface StoredKeys {
   readonly db: Database
   readonly ring: KeyRing
 }
 
-const usage = 'keys list | keys rotate [--now] | keys retire KID'
-
 /** `keys list|rotate [--now]|retire KID`: shows the signing keys, publishes the next one, or ends one. */
-export const keys: Command = async (settled, [action, ...rest]) => {
-  const [word, ...others] = rest
-  if (action === 'list' && word === undefined) return withRing(settled, ({ ring }) => listKeys(ring))
-  if (action === 'rotate' && (word === undefined || word === '--now') && others.length === 0)
-    return withRing(settled, (stored) => rotateKeys(stored, { now: word === '--now' }))
-  if (action === 'retire' && word !== undefined && others.length === 0)
-    return withRing(settled, (stored) => retireKey(stored, word))
-  throw new UsageError(usage)
-}
+export const keys = command({
+  name: 'keys',
+  operands: ['list|rotate|retire', '[KID]'],
+  options: { now: { type: 'boolean', says: 'rotate: the next key signs at once, not in ten minutes' } },
+  says: 'Shows the signing keys, publishes the next one, which signs in ten minutes, or ends the key KID at once.',
+  run: (settled, [action, kid], { now = false }) => {
+    if (action === 'list' && kid === undefined && !now) return withRing(settled, ({ ring }) => listKeys(ring))
+    if (action === 'rotate' && kid === undefined) return withRing(settled, (stored) => rotateKeys(stored, { now }))
+    if (action === 'retire' && kid !== undefined && !now) return withRing(settled, (stored) => retireKey(stored, kid))
+    throw new UsageError('keys list | keys rotate [--now] | keys retire KID')
+  },
+})
 
 /** A line for each key: its id, its algorithm and what it does now. */
 async function listKeys(ring: KeyRing): Promise<string> {

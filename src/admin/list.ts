@@ -1,34 +1,48 @@
-import { parseArgs } from 'node:util'
-import { listUsers } from '#src/core/administration.ts'
+import { listUsers, type UserSearch } from '#src/core/administration.ts'
+import type { Core } from '#src/core/core.ts'
 import type { Account } from '#src/db/users.ts'
 import { userBody } from '#src/routes/fields.ts'
-import { type Command, withApp } from './command.ts'
+import { command } from './command.ts'
+import { withCore } from './core.ts'
+import { writeAll } from './output.ts'
 
 const pageSize = 200
-const options = {
-  q: { type: 'string' },
-  role: { type: 'string' },
-  inactive: { type: 'boolean' },
-  json: { type: 'boolean' },
-} as const
 
-/** `list [--q TEXT] [--role ROLE] [--inactive] [--json]`: shows the users as a table, or as JSON lines. */
-export const list: Command = async (settled, args) => {
-  const { values } = parseArgs({ args, options })
-  const search = { text: values.q, role: values.role, isActive: values.inactive ? false : undefined, limit: pageSize }
-  return withApp(settled, async ({ core }) => {
-    let after: number | undefined = 0
-    let shown = 0
-    while (after !== undefined) {
-      const { items, next } = await listUsers(core, { ...search, after })
-      const lines = values.json ? items.map((user) => JSON.stringify(userBody(user))) : table(items, shown === 0)
-      if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`)
-      shown += items.length
-      after = next
-    }
-    return shown === 0 && !values.json ? 'No user.' : ''
-  })
+export const list = command({
+  name: 'list',
+  options: {
+    q: { type: 'string', value: 'TEXT', says: 'a part of the e-mail address, username or full name' },
+    role: { type: 'string', value: 'ROLE', says: 'only those who have the role' },
+    inactive: { type: 'boolean', says: 'only those who are disabled' },
+    json: { type: 'boolean', says: 'JSON lines instead of a table' },
+  },
+  says: 'Shows the users.',
+  run: (settled, _operands, values) => {
+    const isActive = values.inactive ? false : undefined
+    const search = { text: values.q, role: values.role, isActive, limit: pageSize }
+    return withCore(settled, async (core) => {
+      await writeAll(pages(core, search, values.json ? jsonLines : table), '-')
+      return ''
+    })
+  },
+})
+
+type Shape = (users: Account[], isFirst: boolean) => string[]
+
+async function* pages(core: Core, search: UserSearch, shape: Shape): AsyncGenerator<string, void, undefined> {
+  let after: number | undefined = 0
+  let isFirst = true
+  while (after !== undefined) {
+    const { items, next } = await listUsers(core, { ...search, after })
+    const lines = shape(items, isFirst)
+    if (lines.length > 0) yield `${lines.join('\n')}\n`
+    isFirst &&= items.length === 0
+    after = next
+  }
+  if (isFirst && shape === table) yield 'No user.\n'
 }
+
+const jsonLines: Shape = (users) => users.map((user) => JSON.stringify(userBody(user)))
 
 /** Lines of aligned columns; each page has its own widths. */
 function table(users: Account[], withHead: boolean): string[] {

@@ -1,8 +1,13 @@
 import { migrateDatabase } from '#src/db/migrate.ts'
-import type { Command } from './command.ts'
+import { command } from './command.ts'
+import { requireDatabase } from './database.ts'
 
-/** `migrate`: brings the schema of the database up to date. */
-export const migrate: Command = async ({ config }) => {
-  await migrateDatabase(config.databaseUrl)
-  return 'The schema is up to date.'
-}
+export const migrate = command({
+  name: 'migrate',
+  says: 'Brings the schema of the database up to date.',
+  run: async ({ config }) => {
+    await requireDatabase(config.databaseUrl)
+    await migrateDatabase(config.databaseUrl)
+    return 'The schema is up to date.'
+  },
+})

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { parse } from 'csv-parse'
+import { Failure } from './failure.ts'
 
 /** A row of a file by the names of its columns, or why it cannot be read. */
 export type Row = { readonly line: number } & (
@@ -55,14 +56,21 @@ async function* linesOf(input: Readable): AsyncGenerator<{ line: number; text: s
 /** The records of a CSV file (RFC 4180) whose first line names the columns. */
 export async function* csvRows(input: Readable): AsyncGenerator<Row, void, undefined> {
   let refused: Row[] = []
+  let hasHeader = false
   const parser = parse({
     bom: true,
-    columns: (names: string[]) => names.map((name) => name.trim()),
+    columns: (names: string[]) => {
+      hasHeader = true
+      return names.map((name) => name.trim())
+    },
     info: true,
     skip_empty_lines: true,
     skip_records_with_error: true,
     max_record_size: longestRow,
     on_skip: (error) => {
+      // The next row would be taken for the names of the columns.
+      if (!hasHeader)
+        parser.destroy(new Failure(`The first line of the CSV file cannot be read (${error?.code ?? 'unknown'}).`))
       refused.push({ line: Number(error?.['lines'] ?? 0), reason: `the row is not CSV (${error?.code ?? 'unknown'})` })
       return undefined
     },

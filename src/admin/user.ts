@@ -1,13 +1,7 @@
 import type { Core } from '#src/core/core.ts'
 import { accountById } from '#src/db/administration.ts'
 import { type Account, userByEmail, userByUsername } from '#src/db/users.ts'
-import { Failure, UsageError } from './command.ts'
-
-/** The only argument of a command; throws `UsageError`. */
-export function oneUser(command: string, [name, ...rest]: string[]): string {
-  if (name === undefined || rest.length > 0) throw new UsageError(`${command} USER`)
-  return name
-}
+import { Failure } from './failure.ts'
 
 /** A user by e-mail address, id (a number is always an id) or username; throws `Failure`. */
 export async function findByName(core: Core, name: string): Promise<Account> {

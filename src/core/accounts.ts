@@ -15,11 +15,13 @@ export interface Registration {
   readonly password: string
   /** Given by an operator; a person who registers gets the role `user`. */
   readonly roles?: string[]
+  /** True where somebody vouches for the address; then no link is sent to it. */
+  readonly emailIsConfirmed?: boolean
 }
 
 /** Creates an account; throws `Problem` `email_taken`, `username_taken` or `password_unsuitable`. */
 export async function register(core: Core, registration: Registration, origin: Origin): Promise<Account> {
-  const { email, username, fullName, password, roles } = registration
+  const { email, username, fullName, password, roles, emailIsConfirmed = false } = registration
   requireSuitablePassword(password, [email, username, fullName], '/password')
   const passwordHash = await core.passwords.hash(password)
   const account = await unlessTaken(
@@ -31,6 +33,7 @@ export async function register(core: Core, registration: Registration, origin: O
       passwordHash,
       roles: roles ?? ['user'],
       byOperator: roles !== undefined,
+      emailIsConfirmed,
       ...newLink(core, 'email_verify'),
     }),
   )

@@ -1,9 +1,11 @@
 import {
   accountById,
   changeUser as changeUserStatement,
+  confirmEmailOf,
   type EventRow,
   eventsOfUser,
   type FoundUser,
+  setPasswordOf,
   usersWhere,
 } from '#src/db/administration.ts'
 import type { Origin } from '#src/db/audit-events.ts'
@@ -14,6 +16,7 @@ import { unlessTaken } from './accounts.ts'
 import { refusedLastAdmin } from './audit.ts'
 import type { Core } from './core.ts'
 import { newLink } from './one-time-tokens.ts'
+import { requireSuitablePassword } from './passwords.ts'
 
 /** Who acts and from where; `actorId` is null for a command from the shell. */
 export interface Actor extends Origin {
@@ -97,6 +100,19 @@ export async function removeUser(core: Core, id: number, actor: Actor): Promise<
   const result = await core.db.row(deleteUser, { ...actor, id })
   if (result?.isLastAdmin) throw await refusedLastAdmin(core, id, actor)
   if (!result?.deleted) unknown()
+}
+
+/** Marks the address of a user as confirmed; resolves to whether it was not before. */
+export async function confirmAddress(core: Core, id: number, actor: Actor): Promise<boolean> {
+  return (await core.db.row(confirmEmailOf, { ...actor, id })) !== undefined
+}
+
+/** Sets a password whatever the old one was, and ends every session; throws `password_unsuitable` or `not_found`. */
+export async function setPassword(core: Core, account: Account, password: string, actor: Actor): Promise<void> {
+  requireSuitablePassword(password, [account.email, account.username, account.fullName], '/password')
+  const newHash = await core.passwords.hash(password)
+  if (!(await core.db.row(setPasswordOf, { ...actor, id: account.id, newHash }))) unknown()
+  core.mail.queued()
 }
 
 /** Ends every session of a user; resolves to how many there were, throws `not_found`. */

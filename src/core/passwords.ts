@@ -35,6 +35,8 @@ export interface PasswordMeasures {
 
 export interface Passwords {
   readonly gate: Gate
+  /** Makes the decoy and lets the hashing threads give way, before the first password is checked. */
+  readonly prepare: () => Promise<void>
   /** Hashes with argon2id and the current parameters; throws `Problem` `unavailable` when too many wait. */
   readonly hash: (password: string) => Promise<string>
   /** Checks a password; without a stored hash it does the same work on a decoy and answers `false`. */
@@ -44,7 +46,7 @@ export interface Passwords {
 }
 
 /** Makes the password functions: argon2id behind a gate as wide as the cores, and a decoy hash. */
-export async function makePasswords(cost: PasswordCost, measures: PasswordMeasures): Promise<Passwords> {
+export function makePasswords(cost: PasswordCost, measures: PasswordMeasures): Passwords {
   // argon2 runs on libuv's threads; one is left for DNS and files, or a queue of logins delays every reconnect.
   const threads = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4)
   const gate = new Gate(Math.max(1, Math.min(availableParallelism(), threads - 1)), gateLength, measures.gateRefused)
@@ -64,15 +66,20 @@ export async function makePasswords(cost: PasswordCost, measures: PasswordMeasur
     })
   }
 
-  const decoy = await argon2Hash('a password that nobody has', options)
-  giveWay()
+  let decoy: Promise<string> | undefined
+  const madeDecoy = () => (decoy ??= argon2Hash('a password that nobody has', options))
   return {
     gate,
+    prepare: async () => {
+      await madeDecoy()
+      giveWay()
+    },
     hash: (password) => gated(() => argon2Hash(password, options)),
     matches: async (stored, password) => {
       const usable = stored !== null && isBounded(stored)
       if (stored !== null && !usable) measures.hashUnusable?.()
-      const matched = await gated(() => verify(usable ? stored : decoy, password))
+      const hash = usable ? stored : await madeDecoy()
+      const matched = await gated(() => verify(hash, password))
       return usable && matched
     },
     isOutdated: (stored) => {

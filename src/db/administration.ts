@@ -4,7 +4,7 @@ import { statement } from './client.ts'
 import { type LinkInput, mailedLink } from './links.ts'
 import { notified } from './outbox.ts'
 import { type AuditEvent, auditEvents, oneTimeTokens, users } from './schema.ts'
-import { endedBut, type RevokeReason } from './sessions.ts'
+import { endedBut, epochRaised, type RevokeReason } from './sessions.ts'
 import { type Account, accountColumns, lockedTarget, rolesFromTo } from './users.ts'
 
 const input = sql.placeholder
@@ -148,3 +148,28 @@ export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(
   )
   select now_is.*, target.is_last_admin as "isLastAdmin", (select count from ended) as ended
   from now_is join target on target.id = now_is.id`)
+
+type Act = Origin & { id: number; actorId: number | null }
+
+/** Marks the address of a user as confirmed; no row if there is none, or nothing to change. */
+export const confirmEmailOf = statement<Act, { id: number }>(sql`
+  with confirmed as (
+    update ${users} set email_verified_at = now(), updated_at = now()
+    where id = ${input('id')}::integer and email is not null and email_verified_at is null and deleted_at is null
+    returning id
+  ), audited as (
+    ${recorded({ type: 'email.verified', userId: sql`confirmed.id`, actorId: sql`${input('actorId')}::integer`, from: sql`confirmed` })}
+  )
+  select id from confirmed`)
+
+/** Sets a password, ends every session by the epoch, and outstanding links; tells the user. */
+export const setPasswordOf = statement<Act & { newHash: string }, { id: number }>(sql`
+  with owner as (
+    update ${users} set password_hash = ${input('newHash')}, ${epochRaised}, updated_at = now()
+    where id = ${input('id')}::integer and deleted_at is null returning id, email
+  ), links as (
+    delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
+  ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
+    ${recorded({ type: 'password.reset', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, from: sql`owner` })}
+  )
+  select id from owner`)

@@ -2,6 +2,8 @@ import { type SQL, sql } from 'drizzle-orm'
 import type postgres from 'postgres'
 import { type Origin, recorded, recordEvent } from './audit-events.ts'
 import { connectAlone, type Statement, statement, valuesOf } from './client.ts'
+import { filled, lacking } from './existing-users.ts'
+import { DatabaseError } from './faults.ts'
 import { users } from './schema.ts'
 
 /** A user as a file brings them; `n` tells them from the others of the batch. */
@@ -36,49 +38,75 @@ const inserted = (table: SQL, from: SQL): SQL => sql`
     on conflict do nothing returning id, email, username
   )`
 
-const leftOver = sql`
-  select n from batch b where not exists (
+interface LeftOver {
+  readonly n: number
+  /** Whether the account that is there got what it lacked. */
+  readonly filled: boolean
+  readonly withHash: boolean
+}
+
+/** The rows that made no account; `filling` has those whose account was filled in. */
+const leftOver = (filling: SQL | undefined): SQL => sql`
+  select b.n, f.n is not null as filled, coalesce(f.with_hash, false) as "withHash"
+  from batch b left join ${filling ?? sql`(select null::integer as n, false as with_hash where false) f`} on f.n = b.n
+  where not exists (
     select from created c
     where coalesce(c.email, '') = coalesce(b.email, '') and coalesce(c.username, '') = coalesce(b.username, '')
   )`
 
-const importBatch = statement<{ rows: string; userAgent: string; ip: null; requestId: null }, { n: number }>(sql`
-  with ${batch}, ${inserted(sql`${users}`, sql`batch`)}, audited as (
+type Import = { rows: string; userAgent: string; ip: null; requestId: null }
+
+const imported = sql`with ${batch}, ${inserted(sql`${users}`, sql`batch`)}, audited as (
     ${recorded({ type: 'user.imported', userId: sql`created.id`, from: sql`created` })}
-  ) ${leftOver}`)
+  )`
+const importBatch = statement<Import, LeftOver>(sql`${imported} ${leftOver(undefined)}`)
+/** As `importBatch`, and fills in what accounts lack that are there already. */
+const updateBatch = statement<Import, LeftOver>(sql`${imported}, ${lacking}, ${filled}, audited_too as (
+    ${recorded({ type: 'user.updated', userId: sql`filled.id`, detail: sql`jsonb_build_object('fields', filled.fields)`, from: sql`filled` })}
+  ) ${leftOver(sql`filled f`)}`)
 
 const trial = sql.identifier('import_trial')
-/** As `importBatch`, into a table that goes when the connection does. */
-const tryBatch = statement<{ rows: string }, { n: number }>(sql`
-  with ${batch}, free as (
+const tried = sql`with ${batch}, free as (
     select * from batch b
     where not exists (select from ${users} u where lower(u.email collate "C") = lower(b.email collate "C"))
       and not exists (select from ${users} u where lower(u.username collate "C") = lower(b.username collate "C"))
-  ), ${inserted(sql`${trial}`, sql`free`)} ${leftOver}`)
+  ), ${inserted(sql`${trial}`, sql`free`)}`
+/** As `importBatch`, into a table that goes when the connection does. */
+const tryBatch = statement<{ rows: string }, LeftOver>(sql`${tried} ${leftOver(undefined)}`)
+const tryUpdate = statement<{ rows: string }, LeftOver>(
+  sql`${tried}, ${lacking} ${leftOver(sql`(select n, password_hash is not null as with_hash from wanting) f`)}`,
+)
+
+interface BulkOptions {
+  readonly dryRun: boolean
+  /** Fills in what accounts lack that are there already. */
+  readonly update: boolean
+}
 
 /** Many users at a time on a connection of its own; each batch is one statement, in whole or not at all. */
 export class BulkImport {
   readonly #connection: postgres.Sql
-  readonly #dryRun: boolean
+  readonly #options: BulkOptions
 
-  private constructor(connection: postgres.Sql, dryRun: boolean) {
+  private constructor(connection: postgres.Sql, options: BulkOptions) {
     this.#connection = connection
-    this.#dryRun = dryRun
+    this.#options = options
   }
 
-  static async open(url: string, { dryRun }: { dryRun: boolean }): Promise<BulkImport> {
+  static async open(url: string, options: BulkOptions): Promise<BulkImport> {
     const connection = connectAlone(url)
-    if (dryRun) await connection.unsafe('create temporary table import_trial (like users including all)')
-    return new BulkImport(connection, dryRun)
+    if (options.dryRun) await connection.unsafe('create temporary table import_trial (like users including all)')
+    return new BulkImport(connection, options)
   }
 
-  /** Resolves to the `n` of those that were left out because somebody has the address or the username. */
-  async insert(rows: readonly BroughtUser[], userAgent: string): Promise<Set<number>> {
+  /** Resolves, by their `n`, to those that made no account because somebody has the address or the username. */
+  async insert(rows: readonly BroughtUser[], userAgent: string): Promise<Map<number, LeftOver>> {
+    const { dryRun, update } = this.#options
     const input = { rows: JSON.stringify(rows), userAgent, ip: null, requestId: null }
-    const taken = this.#dryRun
-      ? await run(this.#connection, tryBatch, input)
-      : await run(this.#connection, importBatch, input)
-    return new Set(taken.map(({ n }) => n))
+    const rowsLeft = dryRun
+      ? await run(this.#connection, update ? tryUpdate : tryBatch, input)
+      : await run(this.#connection, update ? updateBatch : importBatch, input)
+    return new Map(rowsLeft.map((row) => [row.n, row]))
   }
 
   async close(): Promise<void> {
@@ -112,10 +140,20 @@ export async function* exportLines(url: string, origin: Origin): AsyncGenerator<
   }
 }
 
+/** Far more than a batch takes; the driver by itself would wait for ever. */
+const patienceMs = 60_000
+
 async function run<Input extends Record<string, unknown>, Row>(
   connection: postgres.Sql,
   query: Statement<Input, Row>,
   input: Input,
 ): Promise<Row[]> {
-  return (await connection.unsafe(query.text, valuesOf(query, input), { prepare: true })) as unknown as Row[]
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new DatabaseError('DEADLINE_PASSED')), patienceMs)
+  try {
+    const answer = connection.unsafe(query.text, valuesOf(query, input), { prepare: true })
+    return (await Promise.race([answer, late.promise])) as unknown as Row[]
+  } finally {
+    clearTimeout(timer)
+  }
 }

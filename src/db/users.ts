@@ -21,6 +21,7 @@ export type Credentials = Account & Pick<User, 'passwordHash'>
 type NewUser = Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'> & {
   /** Made by a command and not by the person. */
   readonly byOperator: boolean
+  readonly emailIsConfirmed: boolean
 }
 
 /** The detail of an event that gives or takes roles. */
@@ -28,15 +29,16 @@ export const rolesFromTo = (from: SQL, to: SQL): SQL =>
   sql`jsonb_build_object('roles', jsonb_build_object('from', to_jsonb(${from}), 'to', to_jsonb(${to})))`
 
 /**
- * Creates a user and queues the link that confirms the address, if there is one; fails on the unique index
+ * Creates a user and queues the link that confirms the address, if there is one to confirm; fails on the unique index
  * `users_email_key` or `users_username_key` (SQLSTATE 23505).
  */
 export const createUser = statement<Origin & LinkInput & NewUser, Account>(sql`
   with created as (
-    insert into ${users} (email, username, full_name, password_hash, roles)
-    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[])
+    insert into ${users} (email, username, full_name, password_hash, roles, email_verified_at)
+    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[],
+      case when ${input('emailIsConfirmed')}::boolean then now() end)
     returning *
-  ), ${mailedLink('email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`created` })}, audited as (
+  ), ${mailedLink('email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`(select * from created where email_verified_at is null) created` })}, audited as (
     ${recorded({ type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${input('byOperator')}::boolean` })}
   ), audited_creation as (
     ${recorded({ type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${input('byOperator')}::boolean` })}

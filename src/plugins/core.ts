@@ -2,12 +2,11 @@ import prom from '@platformatic/prom-client'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
+import { composeCore, type CoreSettings } from '#src/core/compose.ts'
 import type { Core } from '#src/core/core.ts'
 import { makeLimits } from '#src/core/limits.ts'
 import { makePasswords } from '#src/core/passwords.ts'
-import { makeSessionStates } from '#src/core/sessions.ts'
 import { sweep } from '#src/core/sweep.ts'
-import { deriveKey } from '#src/core/tokens.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -15,20 +14,7 @@ declare module 'fastify' {
   }
 }
 
-type CoreOptions = Pick<
-  Config,
-  | 'argon2'
-  | 'refreshTokenSeconds'
-  | 'sessionSeconds'
-  | 'refreshGraceSeconds'
-  | 'refreshLateRetries'
-  | 'sessionsPerUser'
-  | 'secretKeyPrevious'
-  | 'requireVerifiedEmail'
-  | 'sweep'
-  | 'retentionDays'
-  | 'auditRetentionDays'
-> & { readonly secretKey: string }
+type CoreOptions = CoreSettings & Pick<Config, 'argon2' | 'sweep' | 'retentionDays' | 'auditRetentionDays'>
 
 const firstSweepMs = 60_000
 const sweepEveryMs = 10 * 60_000
@@ -36,31 +22,15 @@ const sweepEveryMs = 10 * 60_000
 /** Puts the domain together as `app.core`, and sweeps what has outlived its retention. */
 export default fp<CoreOptions>(
   async (app, options) => {
-    const { secretKey, secretKeyPrevious } = options
-    const passwords = await makePasswords(options.argon2, {
+    const passwords = makePasswords(options.argon2, {
       ...app.counters,
       hashUnusable: () => app.log.warn('a stored password hash cannot be used'),
     })
-    const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
-    app.decorate(
-      'core',
-      Object.freeze<Core>({
-        db: app.db,
-        sessionStates: makeSessionStates(app.db),
-        passwords,
-        accessTokens: app.accessTokens,
-        successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
-        lifetimes: lifetimesOf(options),
-        mail: {
-          oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
-          requireVerifiedEmail: options.requireVerifiedEmail,
-          queued: () => app.mailer?.kick(),
-        },
-        limits: makeLimits(app.counter),
-        counters: app.counters,
-        log: app.log,
-      }),
-    )
+    await passwords.prepare()
+    const { db, accessTokens, counters, log } = app
+    const queued = () => app.mailer?.kick()
+    const limits = makeLimits(app.counter)
+    app.decorate('core', composeCore(options, { db, passwords, accessTokens, limits, counters, log, queued }))
 
     const registers = [app.metricsRegistry]
     const gauge = (name: string, help: string, read: () => number) =>
@@ -82,16 +52,6 @@ export default fp<CoreOptions>(
   },
   { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail', 'rate-limit'] },
 )
-
-function lifetimesOf({
-  refreshTokenSeconds,
-  sessionSeconds,
-  refreshGraceSeconds,
-  ...rest
-}: CoreOptions): Core['lifetimes'] {
-  const { refreshLateRetries, sessionsPerUser } = rest
-  return { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds, refreshLateRetries, sessionsPerUser }
-}
 
 /** Sweeps soon after the start and then every ten minutes, each time a little off, so that instances do not meet. */
 function scheduleSweep(

@@ -49,6 +49,8 @@ describe('the settings', () => {
     [{ ...production, SECRET_KEY: '' }, 'SECRET_KEY: is required'],
     [{ ...production, SECRET_KEY: 'your-secret-key-here' }, 'SECRET_KEY: is shorter than 32 bytes'],
     [{ ...production, SECRET_KEY: 'haunted97!' }, 'SECRET_KEY: is shorter than 32 bytes'],
+    [{ ...production, SECRET_KEY: secret.slice(0, 31) }, 'SECRET_KEY: is shorter than 32 bytes'],
+    [{ ...production, SECRET_KEY_PREVIOUS: secret.slice(0, 31) }, 'SECRET_KEY_PREVIOUS: is shorter than 32 bytes'],
     [{ ...production, SECRET_KEY: 'a'.repeat(40) }, 'SECRET_KEY: has been published or is too simple'],
     [
       { ...production, SECRET_KEY: '09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7' },
@@ -86,6 +88,10 @@ describe('the settings', () => {
     const { warnings } = readConfig({ ...production, METRICS_TOKEN: '' })
     expect(warnings).toEqual([expect.stringMatching(/^METRICS_TOKEN: is not set; \/metrics answers 401/)])
     expect(readConfig({ ...production, METRICS_TOKEN: '', METRICS: 'off' }).warnings).toEqual([])
+  })
+
+  test('take a key of 32 bytes', () => {
+    expect(faultsOf({ ...production, SECRET_KEY: secret.slice(0, 32) })).toBe('')
   })
 
   test('may be those of the five services: JWT_SECRET and DB_*', () => {

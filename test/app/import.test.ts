@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hash as bcrypt } from '@node-rs/bcrypt'
@@ -20,7 +21,7 @@ async function target() {
     sql,
     /** Imports a text; resolves to what the command said and to the lines of its report. */
     bring: async (text: string, ...args: string[]) => {
-      const report = join(folder, 'report.jsonl')
+      const report = join(folder, `${randomUUID()}.jsonl`)
       const { code, stdout, stderr } = await runAdmin(url, ['import', '-', '--report', report, ...args], text)
       expect([code, stderr]).toEqual([0, ''])
       const lines = (await readFile(report, 'utf8')).split('\n').filter(Boolean)
@@ -52,7 +53,9 @@ describe('import', () => {
       },
       { username: 'bob' },
     )
-    expect((await bring(file)).said).toBe('Imported 2 users of 2 rows; refused: 0 (0 registered already).\n')
+    expect((await bring(file)).said).toBe(
+      'Imported 2 users of 2 rows; refused: 0 (0 registered already).\nPassword hashes: 1 argon2id, 0 bcrypt, 1 none.\n',
+    )
     const rows = await sql`
       select email, username, full_name, array_to_string(roles, ',') as roles, is_active, password_hash,
         to_char(created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as created_at, email_verified_at is not null as verified
@@ -71,7 +74,7 @@ describe('import', () => {
     expect((await sql`select from audit_events where type = 'user.imported'`).length).toBe(2)
 
     const again = await bring(file)
-    expect(again.said).toBe('Imported 0 users of 2 rows; refused: 2 (2 registered already).\n')
+    expect(again.said).toContain('Imported 0 users of 2 rows; refused: 2 (2 registered already).\n')
     expect(again.refused.map(({ line }) => line)).toEqual([1, 2])
     expect(await count()).toBe(2)
   })
@@ -88,7 +91,7 @@ describe('import', () => {
       'csv',
     )
     expect(said).toBe(
-      'Imported 2 users of 4 rows; refused: 2 (0 registered already).\nColumns that were not used: id.\n',
+      'Imported 2 users of 4 rows; refused: 2 (0 registered already).\nPassword hashes: 0 argon2id, 1 bcrypt, 1 none.\nColumns that were not used: id.\n',
     )
     expect(refused.map(({ line }) => line).toSorted((a, b) => a - b)).toEqual([4, 5])
     const rows =
@@ -124,12 +127,22 @@ describe('import', () => {
       { is_active: false },
     ],
     ['auth-register', { username: 'r', email: 'r@example.com', password: bcryptHash }, { username: 'r' }],
+    [
+      'fastapi-users',
+      { id: 'd1', email: 'f@example.com', hashed_password: argon2Hash, is_superuser: true, is_verified: true },
+      { roles: 'user,admin', verified: true },
+    ],
+    [
+      'fastapi-users',
+      { id: 'd2', email: 'g@example.com', hashed_password: argon2Hash, is_superuser: false, is_verified: false },
+      { roles: 'user', verified: false },
+    ],
   ])('knows the columns of %s', async (preset, row, expected) => {
     const { bring, sql } = await target()
     expect((await bring(jsonLines(row), '--map', preset)).said).toContain('Imported 1 users of 1 rows')
     const [user] = await sql`
       select username, full_name, array_to_string(roles, ',') as roles, is_active, password_hash,
-        to_char(created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') as created
+        email_verified_at is not null as verified, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') as created
       from users`
     expect(user).toMatchObject(expected)
     expect(hashOf(user)).toMatch(/^\$/)
@@ -137,7 +150,13 @@ describe('import', () => {
 
   test('takes any column for a field', async () => {
     const { bring, sql } = await target()
-    await bring(jsonLines({ mail: 'ada@example.com', nick: 'ada' }), '--map', 'email=mail', '--map', 'username=nick')
+    await bring(
+      jsonLines({ mail: 'ada@example.com', nick: 'ada', password_hash: null }),
+      '--map',
+      'email=mail',
+      '--map',
+      'username=nick',
+    )
     expect(await sql`select email, username from users`).toEqual([{ email: 'ada@example.com', username: 'ada' }])
   })
 
@@ -158,6 +177,7 @@ describe('import', () => {
       { email: 'a@example.com', password_hash: '$argon2id$v=19$m=9999999,t=3,p=1$c2FsdHNhbHQ$aGFzaGhhc2g' },
       { email: 'a@example.com', roles: ['a b'] },
       { email: 'a@example.com', roles: 7 },
+      { email: 'a@example.com', roles: Array.from({ length: 17 }, (_, i) => `role${i}`) },
       { email: 'a@example.com', is_active: 'maybe' },
       { email: 'a@example.com', created_at: '2021-02-30T00:00:00Z' },
       { email: 'a@example.com', created_at: '9999-01-01' },
@@ -167,7 +187,7 @@ describe('import', () => {
     ]
     const file = `${jsonLines(...bad)}{"email":"a@example.com"\n\n${jsonLines({ email: 'good@example.com' })}`
     const { said, refused } = await bring(file)
-    expect(said).toBe(
+    expect(said).toContain(
       `Imported 1 users of ${bad.length + 2} rows; refused: ${bad.length + 1} (0 registered already).\n`,
     )
     expect(refused.map(({ line }) => line)).toEqual(Array.from({ length: bad.length + 1 }, (_, i) => i + 1))
@@ -175,12 +195,19 @@ describe('import', () => {
     expect(await count()).toBe(1)
   })
 
+  test('takes 16 roles', async () => {
+    const { bring, sql } = await target()
+    const roles = Array.from({ length: 16 }, (_, i) => `role${i}`)
+    await bring(jsonLines({ email: 'a@example.com', roles, password_hash: null }))
+    expect(await sql`select cardinality(roles) as n from users`).toEqual([{ n: 16 }])
+  })
+
   test('takes the first of those who share an address or a username, whatever the case', async () => {
     const { bring, sql } = await target()
     await sql`insert into users (email, username) values ('Old@example.com', 'old')`
     const { refused } = await bring(
       jsonLines(
-        { email: 'ada@example.com', username: 'ada' },
+        { email: 'ada@example.com', username: 'ada', password_hash: null },
         { email: 'ADA@example.com' },
         { email: 'new@example.com', username: 'Ada' },
         { email: 'old@EXAMPLE.com' },
@@ -197,12 +224,13 @@ describe('import', () => {
 
   test('finds duplicates across batches, and says so in a dry run that changes nothing', async () => {
     const { bring, count } = await target()
-    const rows = Array.from({ length: 4500 }, (_, i) => ({ email: `user${i % 4400}@example.com` }))
+    const rows = Array.from({ length: 4500 }, (_, i) => ({ email: `user${i % 4400}@example.com`, password_hash: null }))
     const said = '4400 users of 4500 rows; refused: 100 (100 registered already).\n'
+    const hashes = 'Password hashes: 0 argon2id, 0 bcrypt, 4400 none.\n'
     const dry = await bring(jsonLines(...rows), '--dry-run')
-    expect([dry.said, await count()]).toEqual([`Would import ${said}`, 0])
+    expect([dry.said, await count()]).toEqual([`Would import ${said}${hashes}`, 0])
     const wet = await bring(jsonLines(...rows))
-    expect([wet.said, await count()]).toEqual([`Imported ${said}`, 4400])
+    expect([wet.said, await count()]).toEqual([`Imported ${said}${hashes}`, 4400])
     expect(wet.refused).toEqual(dry.refused)
     expect((await bring(jsonLines(...rows), '--dry-run')).said).toContain('Would import 0 users of 4500 rows')
   })
@@ -217,7 +245,7 @@ describe('import', () => {
       Buffer.from('lace"}\n{"email":"last@example.com"}'),
     ])
     await writeFile(file, odd)
-    const { code, stderr } = await runAdmin(url, ['import', file])
+    const { code, stderr } = await runAdmin(url, ['import', file, '--without-passwords'])
     expect([code, stderr]).toEqual([0, 'line 1: the line is longer than 1 MiB\nline 2: the line is not UTF-8\n'])
     expect(await sql`select email from users`).toEqual([{ email: 'last@example.com' }])
   })
@@ -264,7 +292,10 @@ describe('export', () => {
     )
     const file = join(folder, 'export.jsonl')
     expect(await runAdmin(from.url, ['export', file])).toMatchObject({ code: 0, stderr: '' })
-    expect(await runAdmin(from.url, ['export', file])).toMatchObject({ code: 1, stderr: `${file} exists already.\n` })
+    expect(await runAdmin(from.url, ['export', file])).toMatchObject({
+      code: 1,
+      stderr: `${file} cannot be written: it exists already.\n`,
+    })
     expect((await to.bring(await readFile(file, 'utf8'))).said).toContain('Imported 2 users of 2 rows')
     const [first, second] = [await runAdmin(from.url, ['export', '-']), await runAdmin(to.url, ['export'])]
     expect(second.stdout).toBe(first.stdout)

@@ -180,8 +180,8 @@ describe('an event', () => {
   test('is left by an export and by a new signing key', async () => {
     const environment = { DATABASE_URL: url, SECRET_KEY: secretKey, ALGORITHM: 'ES256', LOG_LEVEL: 'silent' }
     const settled = { config: { ...readConfig(environment), sweep: false, mailWorker: false } } as Settled
-    await exportUsers(settled, [`${await temporaryFolder()}/users.jsonl`])
-    await keys(settled, ['rotate', '--now'])
+    await exportUsers.prepare([`${await temporaryFolder()}/users.jsonl`])(settled)
+    await keys.prepare(['rotate', '--now'])(settled)
     expect(await eventsOf(null, 'users.exported')).toEqual([{ actor_id: null, detail: null }])
     expect(await eventsOf(null, 'signing_key.rotated')).toHaveLength(1)
     const [{ user_agent } = {}] = await sql`select user_agent from audit_events where type = 'users.exported'`

@@ -191,6 +191,26 @@ describe('a stored hash', () => {
     },
   )
 
+  test.each([
+    ['malformed', 'x'],
+    ['damaged', '$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$'],
+    ['missing', null],
+  ])('that is %s is not opened by the password of the decoy', async (_name, hash) => {
+    const { userId, email } = await signedUp(app)
+    await sql`update users set password_hash = ${hash} where id = ${userId}`
+    const reply = await post(app, '/api/v1/token', { username: email, password: 'a password that nobody has' })
+    expect(reply.statusCode).toBe(401)
+  })
+
+  test.each([
+    ['m=262144,t=16,p=16', true],
+    ['m=262145,t=16,p=16', false],
+    ['m=262144,t=17,p=16', false],
+    ['m=262144,t=16,p=17', false],
+  ])('of argon2 with %s is bounded: %s', (parameters, bounded) => {
+    expect(isBounded(`$argon2id$v=19$${parameters}$c2FsdHNhbHQ$aGFzaGhhc2g`)).toBe(bounded)
+  })
+
   test('costs a bounded amount to check', () => {
     expect(isBounded('$2b$15$abcdefghijklmnopqrstuuKq9vGq1rZ8yN3mWc5xT7bD2fH4jL6pS')).toBe(true)
     expect(isBounded('$2b$16$abcdefghijklmnopqrstuuKq9vGq1rZ8yN3mWc5xT7bD2fH4jL6pS')).toBe(false)
