@@ -60,4 +60,3 @@ class Clock {
 
 /** The one clock of the time limits of the database. */
 export const clock = new Clock()
-export type { Alarm }

@@ -25,7 +25,7 @@ export function codeOf(error: unknown): string {
 
 /** Rolled back by the server, so safe to send again: serialization, deadlock, changed plan, lost prepared statement. */
 const rolledBack = new Set(['40001', '40P01', '0A000', '26000'])
-const lost = /^(CONNECTION_CLOSED|CONNECTION_ENDED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE|ETIMEDOUT)$/
+const lost = /^(CONNECTION_CLOSED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE|ETIMEDOUT)$/
 
 /** The connection went away with the statement, or says nothing: nobody knows whether it ran. */
 function isInDoubt(error: unknown): boolean {

@@ -77,7 +77,7 @@ describe('the budget of a request', () => {
       const rows = app.db.rows.bind(app.db)
       app.db.rows = (...args) => {
         seen.push(Budget.current)
-        return rows(...args) as never
+        return rows(...args)
       }
       await (method === 'GET' ? me() : refresh())
       expect(seen).toHaveLength(1)

@@ -161,6 +161,18 @@ describe('a connection that is slow to make', () => {
   })
 })
 
+describe('a pool that has been closed', () => {
+  test('begins nothing any more', async () => {
+    const db = new Database(database.url, 1)
+    await db.rows(wait, { seconds: 0 })
+    await db.close()
+    await expect(db.rows(wait, { seconds: 0 }).catch(codeOf)).resolves.toEqual([
+      'unavailable',
+      'database: CONNECTION_ENDED',
+    ])
+  })
+})
+
 describe('a login that nobody could answer', () => {
   test('is counted as unavailable', async () => {
     const { email } = await signedUp(one.app)

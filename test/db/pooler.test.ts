@@ -74,11 +74,12 @@ ${settings.join('\n')}
   )
   // It does not run as root, and has to get to the socket.
   const owner = folder.startsWith('/') ? await stat(folder) : await stat(own)
+  const [uid, gid] = owner.uid === 0 ? [65_534, 65_534] : [owner.uid, owner.gid]
   for (const path of [own, users, file]) {
-    await chown(path, owner.uid, owner.gid)
+    await chown(path, uid, gid)
     await chmod(path, 0o755)
   }
-  const child = spawn('pgbouncer', [file], { uid: owner.uid, gid: owner.gid, stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn('pgbouncer', [file], { uid, gid, stdio: ['ignore', 'ignore', 'pipe'] })
   cleanUp(async () => {
     child.kill('SIGKILL')
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
