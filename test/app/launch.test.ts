@@ -1,4 +1,5 @@
 import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { chmod, copyFile, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -56,6 +57,14 @@ describe('src/find-node.js', () => {
     if (node !== undefined) await chmod(join(bin, 'node'), 0o755)
     return { program, packaged: join(bin, 'node') }
   }
+})
+
+describe('the image', () => {
+  test('runs the service as npm start does, with the same flags', () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } }
+    const command = /^CMD (.*)$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))?.[1] ?? ''
+    expect(`exec ${(JSON.parse(command) as string[]).join(' ')}`).toBe(scripts.start)
+  })
 })
 
 describe('npm start', () => {

@@ -33,7 +33,10 @@ export async function start(project: Project, { terminal = false } = {}): Promis
     : ['npm', 'start']
   const [command = '', ...args] = [...project.through, ...npm]
   const child = spawn(command, args, { cwd: project.folder, env: project.env, detached: true, stdio: 'pipe' })
-  const kill = () => spawnSync('kill', ['-KILL', `-${child.pid}`])
+  const group = child.pid
+  // A group of 1 would be every process of the machine.
+  if (group === undefined || group < 2) throw new Error(`${command} cannot be run`)
+  const kill = () => killGroup(group)
   process.once('exit', kill)
   const exited = once(child, 'close').then(([code, signal]) => String(code ?? signal))
   let said = ''
@@ -52,7 +55,7 @@ export async function start(project: Project, { terminal = false } = {}): Promis
   return {
     base,
     stop: async (send) => {
-      send(Number(child.pid), (keys) => child.stdin.write(keys))
+      send(group, (keys) => child.stdin.write(keys))
       const end = await Promise.race([exited, setTimeout(stopLimitMs, `no end in ${stopLimitMs / 1000} s`)])
       kill()
       process.off('exit', kill)
@@ -70,6 +73,14 @@ export function run({ folder, env, through }: Project, command: string[], timeou
 /** Ctrl-C and systemd send their signal to every process of the group. */
 export function interruptGroup(group: number): void {
   process.kill(-group, 'SIGINT')
+}
+
+function killGroup(group: number): void {
+  try {
+    process.kill(-group, 'SIGKILL')
+  } catch {
+    // The whole group has ended.
+  }
 }
 
 function lastLine(text: string): string {
