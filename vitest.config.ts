@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { retryReporter } from './test/support/retry-reporter.ts'
 
 export default defineConfig({
   test: {
@@ -10,6 +11,7 @@ export default defineConfig({
     experimental: { viteModuleRunner: false },
     // Machines that build for others stall now and then; a test that fails twice there is broken.
     retry: process.env['CI'] ? 1 : 0,
+    reporters: process.env['CI'] ? ['default', retryReporter] : ['default'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util'
 import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
 
 /**
- * `node bench/import.ts [--users N] [--format jsonl|csv]`: imports N users of mixed hashes, one in a hundred of them bad,
+ * `npm run bench:import -- [--users N] [--format jsonl|csv]`: imports N users of mixed hashes, one in a hundred of them bad,
  * into an empty embedded Postgres, twice, and exports them; prints one JSON line. Peak memory is that of the command.
  */
 const { values } = parseArgs({

@@ -127,10 +127,10 @@ function endsWith(child: ChildProcess): () => Promise<void> {
   return stop
 }
 
-/** What follows `exec node` in the start script. */
+/** What `npm start` gives to Node, without the file of settings. */
 function startArguments(): string[] {
-  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } }
-  return scripts.start.split(' ').slice(2)
+  const [, line = ''] = /^exec "\$node" (.*) "\$@"$/m.exec(readFileSync(join(root, 'src/service.sh'), 'utf8')) ?? []
+  return line.split(' ').filter((argument) => !argument.startsWith('--env-file'))
 }
 
 async function isReady(base: string): Promise<boolean> {

@@ -1,9 +1,15 @@
 import { setTimeout } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
+import type { FastifyBaseLogger } from 'fastify'
 import { buildApp } from './app.ts'
 import { readConfig } from './config.ts'
+import { followConnections } from './drain.ts'
 import { explain } from './explain.ts'
 import { settle, type Settled } from './settle.ts'
+
+const signals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const
+/** Npm passes on a signal that the terminal or the supervisor has sent to the whole group already. */
+const sameSignalMs = 1000
 
 let settled: Settled | undefined
 try {
@@ -17,15 +23,17 @@ try {
 
 async function serve({ config, embedded }: Settled): Promise<void> {
   const app = await buildApp(config)
-  // A second signal while the first is being served exits at once.
-  closeWithGrace({ delay: 9000, logger: app.log }, async ({ err }) => {
+  const drain = followConnections(app.server)
+  const { close } = closeWithGrace({ delay: 9000, logger: app.log, skip: [...signals] }, async ({ err }) => {
     if (err) app.log.error({ err }, 'closing after an error')
     app.leave()
     // Load balancers see /ready fail before connections are refused.
     if (config.production) await setTimeout(1000)
+    await drain()
     await app.close()
     await embedded?.stop()
   })
+  onSignals(close, app.log)
   const address = await app.listen({ host: config.host, port: config.port })
   if (!embedded) return
   process.stdout.write(`
@@ -37,4 +45,20 @@ async function serve({ config, embedded }: Settled): Promise<void> {
   For production set ENVIRONMENT=production, DATABASE_URL, SECRET_KEY and PUBLIC_URL.
 
 `)
+}
+
+/** The first signal closes; one that comes more than a second later exits at once. */
+function onSignals(close: () => void, log: FastifyBaseLogger): void {
+  let first: number | undefined
+  const onSignal = (signal: string) => {
+    const now = performance.now()
+    if (first === undefined) {
+      first = now
+      close()
+    } else if (now - first > sameSignalMs) {
+      log.error(`second ${signal}, exiting`)
+      process.exit(1)
+    }
+  }
+  for (const signal of signals) process.on(signal, onSignal)
 }

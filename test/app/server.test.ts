@@ -1,5 +1,5 @@
 import { stat, readFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -61,15 +61,30 @@ describe('the server', () => {
     expect(new Set(statuses)).toEqual(new Set([201]))
   })
 
-  test('exits at once on a second signal', async () => {
+  test('takes the same signal once more for one, and exits at once on one that comes a second later', async () => {
     const { url } = await cloneDatabase()
     const production = { ENVIRONMENT: 'production', PUBLIC_URL: 'https://auth.example.com' }
     const server = startServer({ ...onDatabase(url), ...production })
-    await server.listening
+    const base = await server.listening
+    const signalled = performance.now()
     server.child.kill('SIGTERM')
-    await readyFails(await server.listening)
     server.child.kill('SIGTERM')
+    await readyFails(base)
+    const timer = setInterval(() => server.child.kill('SIGTERM'), 10)
     expect((await server.exited).code).toBe(1)
+    clearInterval(timer)
+    expect(performance.now() - signalled).toBeGreaterThan(1000)
+  })
+
+  test('ends with 0 although a connection was opened that never sends anything', async () => {
+    const { url } = await cloneDatabase()
+    const server = startServer(onDatabase(url))
+    const { hostname, port } = new URL(await server.listening)
+    const silent = connect(Number(port), hostname)
+    await once(silent, 'connect')
+    server.child.kill('SIGTERM')
+    expect((await server.exited).code).toBe(0)
+    silent.destroy()
   })
 })
 

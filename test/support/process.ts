@@ -1,8 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
 import { cleanUp } from './clean-up.ts'
 import { secretKey } from './service.ts'
 
@@ -19,13 +20,17 @@ export interface ServerProcess {
 export function startServer(environment: Record<string, string>, cwd = process.cwd()): ServerProcess {
   const program = join(process.cwd(), 'src/server.ts')
   const env = { PATH: process.env['PATH'] ?? '', PORT: '0', RATE_LIMITS: 'off', ...environment }
-  const child = spawn(process.execPath, [program], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  return followServer(spawn(process.execPath, [program], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] }))
+}
+
+/** Reads from the output of a process when and where the service in it listens. */
+export function followServer(child: ChildProcessByStdio<Writable | null, Readable, Readable>): ServerProcess {
   let output = ''
   const listening = Promise.withResolvers<string>()
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (chunk: Buffer) => {
       output += chunk.toString()
-      const address = /Server listening at (http:[^"]+)"/.exec(output)?.[1]
+      const address = /Server listening at (http:[\w./:[\]]+)[^\w]/.exec(output)?.[1]
       if (address !== undefined) listening.resolve(address)
     })
   const exited = once(child, 'close').then(([code, signal]) => {

@@ -1,0 +1,41 @@
+import { spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { copyProject, environmentOf } from './toolchain.ts'
+import type { Project } from './project.ts'
+
+const certificates = '/etc/ssl/certs/ca-certificates.crt'
+const limitMs = 300_000
+
+/** Why there can be no minimal Debian here. */
+export function lacksForMinimalDebian(): string | undefined {
+  if (process.getuid?.() !== 0) return 'not tried: needs root'
+  return spawnSync('debootstrap', ['--version']).status === 0 ? undefined : 'not tried: needs debootstrap'
+}
+
+/** Makes a Debian with nothing but what every Debian has. */
+export function makeMinimalDebian(folder: string): void {
+  const release = /^VERSION_CODENAME=(\w+)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'stable'
+  const { status, stderr } = spawnSync('debootstrap', ['--variant=minbase', release, folder], {
+    timeout: limitMs,
+    encoding: 'utf8',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  if (status !== 0) throw new Error(`debootstrap ended with ${status}: ${stderr.trim()}`)
+  cpSync('/etc/resolv.conf', join(folder, 'etc/resolv.conf'))
+  mkdirSync(join(folder, 'etc/ssl/certs'), { recursive: true })
+  if (existsSync(certificates)) cpSync(certificates, join(folder, certificates))
+}
+
+/** A new copy of the project in it, beside a toolchain. */
+export function projectIn(debian: string, toolchain: string, name: string): Project {
+  for (const part of ['bin', 'lib'])
+    cpSync(join(toolchain, part), join(debian, name, 'toolchain', part), { recursive: true })
+  copyProject(join(debian, name, 'app'))
+  const env = environmentOf(`/${name}/toolchain`, `/${name}/cache`)
+  return {
+    folder: '/',
+    env: { ...env, HOME: '/root', NODE_EXTRA_CA_CERTS: certificates },
+    through: ['chroot', debian, 'sh', '-c', `cd /${name}/app && exec "$@"`, 'sh'],
+  }
+}
