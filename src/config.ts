@@ -4,6 +4,7 @@ import { type Static, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
 import { type Mount, readContracts } from '#src/contracts.ts'
 import { publishedSecrets } from '#src/published-secrets.ts'
+import { urlFaults } from '#src/urls.ts'
 
 const oneOf = <const T extends string>(values: readonly T[], byDefault: T) =>
   Type.Unsafe<T>({ type: 'string', enum: values, default: byDefault })
@@ -18,10 +19,10 @@ export const Environment = Type.Object({
   DEBUG: Type.Boolean({ default: false }),
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: whole(0, 65_535, 8000),
-  PUBLIC_URL: optional('^https?://[^\\s?#]*[^\\s?#/]$'),
+  PUBLIC_URL: optional(),
   CONTRACTS: Type.String({ default: 'kanban,oauth' }),
   DATA_DIR: Type.String({ default: '.data' }),
-  DATABASE_URL: optional('^postgres(ql)?://'),
+  DATABASE_URL: optional(),
   DB_HOST: optional('^(/.*|[A-Za-z0-9._:-]+)$'),
   DB_PORT: whole(1, 65_535, 5432),
   DB_USER: optional(),
@@ -35,10 +36,10 @@ export const Environment = Type.Object({
   SIGNING_KEY_ROTATE_DAYS: whole(0, 3650, 0),
   OAUTH_CLIENTS: optional('^[A-Za-z0-9._-]+:[^\\s:,]{16,}(,[A-Za-z0-9._-]+:[^\\s:,]{16,})*$'),
   SERVICE_NAME: Type.String({ default: 'Latchkey' }),
-  SMTP_URL: optional('^smtps?://'),
+  SMTP_URL: optional(),
   MAIL_FROM: optional('^[^\\s<>@]+@[^\\s<>@]+$'),
-  PASSWORD_RESET_URL: optional('^https?://'),
-  EMAIL_VERIFY_URL: optional('^https?://'),
+  PASSWORD_RESET_URL: optional(),
+  EMAIL_VERIFY_URL: optional(),
   REQUIRE_VERIFIED_EMAIL: oneOf(['off', 'login'], 'off'),
   MAIL_WORKER: switchedOn,
   JWT_AUDIENCE: Type.String({ default: 'latchkey' }),
@@ -48,10 +49,11 @@ export const Environment = Type.Object({
   REFRESH_GRACE_SECONDS: whole(0, 60, 10),
   ARGON2_MEMORY_KIB: whole(19_456, 1_048_576, 19_456),
   ARGON2_TIME_COST: whole(2, 20, 2),
+  UV_THREADPOOL_SIZE: whole(1, 1024, 4),
   RATE_LIMITS: switchedOn,
-  REDIS_URL: optional('^rediss?://'),
+  REDIS_URL: optional(),
   TRUSTED_PROXIES: optional(),
-  CORS_ORIGINS: optional('^https?://[^/\\s,*]+(,https?://[^/\\s,*]+)*$'),
+  CORS_ORIGINS: optional(),
   HSTS: Type.Optional(Type.Unsafe<'on' | 'off'>({ type: 'string', enum: ['on', 'off'] })),
   DOCS: switchedOn,
   METRICS: switchedOn,
@@ -110,7 +112,8 @@ export interface Config {
   readonly refreshTokenSeconds: number
   readonly sessionSeconds: number
   readonly refreshGraceSeconds: number
-  readonly argon2: { readonly memoryCost: number; readonly timeCost: number }
+  /** With the number of libuv's threads, on which hashes are computed. */
+  readonly argon2: { readonly memoryCost: number; readonly timeCost: number; readonly threads: number }
   readonly rateLimits: boolean
   readonly redisUrl: string | undefined
   readonly trustedProxies: readonly string[]
@@ -143,8 +146,7 @@ export function readConfig(variables: Variables): Config {
   const databaseUrl = settings.DATABASE_URL ?? databaseUrlOf(settings)
   const trustedProxies = listOf(settings.TRUSTED_PROXIES)
 
-  if (databaseUrl !== undefined && !URL.canParse(databaseUrl))
-    faults.push('DATABASE_URL: must be a URL; write special characters of the password as %XX')
+  faults.push(...urlFaults(settings))
   if (production && databaseUrl === undefined)
     faults.push('DATABASE_URL: is required in production; the embedded Postgres is for development')
   if (databaseUrl !== undefined && settings.SECRET_KEY === undefined)
@@ -191,7 +193,11 @@ export function readConfig(variables: Variables): Config {
     refreshTokenSeconds: settings.REFRESH_TOKEN_EXPIRE_DAYS * 86_400,
     sessionSeconds: settings.SESSION_EXPIRE_DAYS * 86_400,
     refreshGraceSeconds: settings.REFRESH_GRACE_SECONDS,
-    argon2: { memoryCost: settings.ARGON2_MEMORY_KIB, timeCost: settings.ARGON2_TIME_COST },
+    argon2: {
+      memoryCost: settings.ARGON2_MEMORY_KIB,
+      timeCost: settings.ARGON2_TIME_COST,
+      threads: settings.UV_THREADPOOL_SIZE,
+    },
     rateLimits: settings.RATE_LIMITS === 'on',
     redisUrl: settings.REDIS_URL,
     trustedProxies,
