@@ -8,6 +8,7 @@ import bodies from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
 import errors, { refusePath } from './plugins/errors.ts'
+import frontPage from './plugins/front-page.ts'
 import headers from './plugins/headers.ts'
 import health from './plugins/health.ts'
 import jwt from './plugins/jwt.ts'
@@ -63,6 +64,7 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     audience: config.jwtAudience,
     oauthClients: config.oauthClients,
   })
+  await app.register(frontPage, config)
 
   for (const warning of config.warnings) app.log.warn(warning)
   await app.ready()
