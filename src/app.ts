@@ -30,6 +30,8 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => randomUUID(),
     trustProxy: config.trustedProxies.length > 0 ? [...config.trustedProxies] : false,
+    // A migration may take its time, and starts of other instances wait for it.
+    pluginTimeout: 120_000,
     bodyLimit: 65_536,
     requestTimeout: 10_000,
     http: { connectionsCheckingInterval: 2000 },
