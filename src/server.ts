@@ -17,6 +17,7 @@ try {
 
 async function serve({ config, embedded }: Settled): Promise<void> {
   const app = await buildApp(config)
+  embedded?.reportTo({ warn: (sentence) => app.log.warn(sentence), error: (sentence) => app.log.error(sentence) })
   // A second signal while the first is being served exits at once.
   closeWithGrace({ delay: 9000, logger: app.log }, async ({ err }) => {
     if (err) app.log.error({ err }, 'closing after an error')
