@@ -162,6 +162,9 @@ export function readConfig(variables: Variables): Config {
   if (settings.SMTP_URL !== undefined && settings.MAIL_FROM === undefined)
     faults.push('MAIL_FROM: is required with SMTP_URL; it is the address that mail comes from')
   if (production && settings.SMTP_URL === undefined) warnings.push('SMTP_URL: is not set; mail is kept, but not sent')
+  // libuv has read the variable before us, and takes no number for one thread.
+  const isOneThread = variables['UV_THREADPOOL_SIZE'] === ''
+  if (isOneThread) warnings.push('UV_THREADPOOL_SIZE: is empty, so one thread does all work; unset it or give a number')
   if (settings.RATE_LIMITS === 'off') warnings.push('RATE_LIMITS: are off; passwords can be guessed without a limit')
   const contracts = readContracts(settings.CONTRACTS, faults)
   if (faults.length > 0) throw new ConfigError(faults)
@@ -196,7 +199,7 @@ export function readConfig(variables: Variables): Config {
     argon2: {
       memoryCost: settings.ARGON2_MEMORY_KIB,
       timeCost: settings.ARGON2_TIME_COST,
-      threads: settings.UV_THREADPOOL_SIZE,
+      threads: isOneThread ? 1 : settings.UV_THREADPOOL_SIZE,
     },
     rateLimits: settings.RATE_LIMITS === 'on',
     redisUrl: settings.REDIS_URL,

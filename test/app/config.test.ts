@@ -180,8 +180,14 @@ describe('the settings', () => {
   })
 
   test('count as not set when they are empty, as a line of .env without a value is', () => {
-    const names = [...Object.keys(Environment.properties), ...secretNames.map((name) => `${name}_FILE`)]
-    expect(readConfig(Object.fromEntries(['JWT_SECRET', ...names].map((name) => [name, ''])))).toEqual(readConfig({}))
+    const names = ['JWT_SECRET', ...Object.keys(Environment.properties), ...secretNames.map((name) => `${name}_FILE`)]
+    const empty = names.filter((name) => name !== 'UV_THREADPOOL_SIZE').map((name) => [name, ''])
+    expect(readConfig(Object.fromEntries(empty))).toEqual(readConfig({}))
+  })
+
+  test('take an empty UV_THREADPOOL_SIZE for the one thread that it gives, with a warning', () => {
+    const { argon2, warnings } = readConfig({ UV_THREADPOOL_SIZE: '' })
+    expect([argon2.threads, warnings]).toEqual([1, [expect.stringContaining('UV_THREADPOOL_SIZE: is empty')]])
   })
 
   test.each([
