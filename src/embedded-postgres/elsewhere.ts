@@ -97,7 +97,7 @@ async function decide(target: string, path: string): Promise<void> {
   const found = `The data of ${path} are still in ${target}, but what led to them was removed.`
   if (!process.stdin.isTTY)
     throw new EmbeddedPostgresError(
-      `${found} To go on with them, run \`ln -s ${target} ${path}\`; to begin anew, run \`rm -rf ${target}\`.`,
+      `${found} To go on with them, run \`ln -s ${target} '${path}'\`; to begin anew, run \`rm -rf ${target}\`.`,
     )
   const answer = await ask(`${found}\nType "use" to go on with them, "delete" to delete them for good, or else stop: `)
   if (answer === 'use') return link(path, target)

@@ -24,7 +24,7 @@ describe.skipIf(!isRoot)('data of root below a closed folder', () => {
   test('whose link was removed are not used or lost in silence: the start names both ways out, and both work', async () => {
     const { folder, path } = await newFolder()
     const target = await filled(path)
-    const sentence = `The data of ${path} are still in ${target}, but what led to them was removed. To go on with them, run \`ln -s ${target} ${path}\`; to begin anew, run \`rm -rf ${target}\`.\n`
+    const sentence = `The data of ${path} are still in ${target}, but what led to them was removed. To go on with them, run \`ln -s ${target} '${path}'\`; to begin anew, run \`rm -rf ${target}\`.\n`
     await rm(folder, { recursive: true })
     expect(await tryToStart(path)).toBe(sentence)
     execFileSync('sh', ['-c', /`(ln .*?)`/.exec(sentence)?.[1] ?? ''])
