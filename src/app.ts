@@ -10,6 +10,7 @@ import bodies, { parseFields } from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
 import errors, { refusePath } from './plugins/errors.ts'
+import frontPage from './plugins/front-page.ts'
 import headers from './plugins/headers.ts'
 import health from './plugins/health.ts'
 import jwt from './plugins/jwt.ts'
@@ -32,6 +33,8 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => randomUUID(),
     trustProxy: config.trustedProxies.length > 0 ? withinNetworks(config.trustedProxies) : false,
+    // A migration may take its time, and starts of other instances wait for it.
+    pluginTimeout: 120_000,
     bodyLimit: 65_536,
     requestTimeout: 10_000,
     http: { connectionsCheckingInterval: 2000 },
@@ -79,6 +82,7 @@ async function assemble(app: FastifyInstance, config: AppConfig): Promise<void> 
     audience: config.jwtAudience,
     oauthClients: config.oauthClients,
   })
+  await app.register(frontPage, config)
 
   for (const warning of config.warnings) app.log.warn(warning)
   await app.ready()

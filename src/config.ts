@@ -4,6 +4,7 @@ import { type Static, type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
 import { type Mount, readContracts } from '#src/contracts.ts'
 import { publishedSecrets } from '#src/published-secrets.ts'
+import { urlFaults } from '#src/urls.ts'
 
 const oneOf = <const T extends string>(values: readonly T[], byDefault: T) =>
   Type.Unsafe<T>({ type: 'string', enum: values, default: byDefault })
@@ -18,10 +19,10 @@ export const Environment = Type.Object({
   DEBUG: Type.Boolean({ default: false }),
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: whole(0, 65_535, 8000),
-  PUBLIC_URL: optional('^https?://[^\\s?#]*[^\\s?#/]$'),
+  PUBLIC_URL: optional(),
   CONTRACTS: Type.String({ default: 'kanban,oauth' }),
   DATA_DIR: Type.String({ default: '.data' }),
-  DATABASE_URL: optional('^postgres(ql)?://'),
+  DATABASE_URL: optional(),
   DB_HOST: optional('^(/.*|[A-Za-z0-9._:-]+)$'),
   DB_PORT: whole(1, 65_535, 5432),
   DB_USER: optional(),
@@ -35,10 +36,10 @@ export const Environment = Type.Object({
   SIGNING_KEY_ROTATE_DAYS: whole(0, 3650, 0),
   OAUTH_CLIENTS: optional('^[A-Za-z0-9._-]+:[^\\s:,]{16,}(,[A-Za-z0-9._-]+:[^\\s:,]{16,})*$'),
   SERVICE_NAME: Type.String({ default: 'Latchkey' }),
-  SMTP_URL: optional('^smtps?://'),
+  SMTP_URL: optional(),
   MAIL_FROM: optional('^[^\\s<>@]+@[^\\s<>@]+$'),
-  PASSWORD_RESET_URL: optional('^https?://'),
-  EMAIL_VERIFY_URL: optional('^https?://'),
+  PASSWORD_RESET_URL: optional(),
+  EMAIL_VERIFY_URL: optional(),
   REQUIRE_VERIFIED_EMAIL: oneOf(['off', 'login'], 'off'),
   MAIL_WORKER: switchedOn,
   JWT_AUDIENCE: Type.String({ default: 'latchkey' }),
@@ -50,14 +51,15 @@ export const Environment = Type.Object({
   SESSIONS_PER_USER: whole(1, 10_000, 100),
   ARGON2_MEMORY_KIB: whole(19_456, 1_048_576, 19_456),
   ARGON2_TIME_COST: whole(2, 20, 2),
+  UV_THREADPOOL_SIZE: whole(1, 1024, 4),
   RATE_LIMITS: switchedOn,
   LIMIT_REQUESTS_PER_MINUTE: whole(1, 1_000_000, 3000),
   LIMIT_LOGINS_PER_MINUTE: whole(1, 1_000_000, 50),
   LIMIT_REFRESHES_PER_MINUTE: whole(1, 1_000_000, 300),
   LIMIT_CHECKS_PER_MINUTE: whole(1, 1_000_000, 60_000),
-  REDIS_URL: optional('^rediss?://'),
+  REDIS_URL: optional(),
   TRUSTED_PROXIES: optional(),
-  CORS_ORIGINS: optional('^https?://[^/\\s,*]+(,https?://[^/\\s,*]+)*$'),
+  CORS_ORIGINS: optional(),
   HSTS: Type.Optional(Type.Unsafe<'on' | 'off'>({ type: 'string', enum: ['on', 'off'] })),
   DOCS: switchedOn,
   METRICS: oneOf(['on', 'open', 'off'], 'on'),
@@ -118,7 +120,8 @@ export interface Config {
   readonly refreshGraceSeconds: number
   readonly refreshLateRetries: number
   readonly sessionsPerUser: number
-  readonly argon2: { readonly memoryCost: number; readonly timeCost: number }
+  /** With the number of libuv's threads, on which hashes are computed. */
+  readonly argon2: { readonly memoryCost: number; readonly timeCost: number; readonly threads: number }
   readonly rateLimits: boolean
   /** Limits that a deployment sets: of an address or session, of an address, of a client or session. */
   readonly perMinute: Readonly<Record<'requests' | 'logins' | 'refreshes' | 'checks', number>>
@@ -154,8 +157,7 @@ export function readConfig(variables: Variables): Config {
   const databaseUrl = settings.DATABASE_URL ?? databaseUrlOf(settings)
   const trustedProxies = listOf(settings.TRUSTED_PROXIES)
 
-  if (databaseUrl !== undefined && !URL.canParse(databaseUrl))
-    faults.push('DATABASE_URL: must be a URL; write special characters of the password as %XX')
+  faults.push(...urlFaults(settings))
   if (production && databaseUrl === undefined)
     faults.push('DATABASE_URL: is required in production; the embedded Postgres is for development')
   if (databaseUrl !== undefined && settings.SECRET_KEY === undefined)
@@ -175,6 +177,9 @@ export function readConfig(variables: Variables): Config {
   if (production && settings.METRICS === 'on' && settings.METRICS_TOKEN === undefined)
     warnings.push('METRICS_TOKEN: is not set; /metrics answers 401 to all. Set it, or METRICS to open or off')
   if (production && settings.SMTP_URL === undefined) warnings.push('SMTP_URL: is not set; mail is kept, but not sent')
+  // libuv has read the variable before us, and takes no number for one thread.
+  const isOneThread = variables['UV_THREADPOOL_SIZE'] === ''
+  if (isOneThread) warnings.push('UV_THREADPOOL_SIZE: is empty, so one thread does all work; unset it or give a number')
   if (settings.RATE_LIMITS === 'off') warnings.push('RATE_LIMITS: are off; passwords can be guessed without a limit')
   const contracts = readContracts(settings.CONTRACTS, faults)
   if (faults.length > 0) throw new ConfigError(faults)
@@ -208,7 +213,11 @@ export function readConfig(variables: Variables): Config {
     refreshGraceSeconds: settings.REFRESH_GRACE_SECONDS,
     refreshLateRetries: settings.REFRESH_LATE_RETRIES,
     sessionsPerUser: settings.SESSIONS_PER_USER,
-    argon2: { memoryCost: settings.ARGON2_MEMORY_KIB, timeCost: settings.ARGON2_TIME_COST },
+    argon2: {
+      memoryCost: settings.ARGON2_MEMORY_KIB,
+      timeCost: settings.ARGON2_TIME_COST,
+      threads: isOneThread ? 1 : settings.UV_THREADPOOL_SIZE,
+    },
     rateLimits: settings.RATE_LIMITS === 'on',
     perMinute: {
       requests: settings.LIMIT_REQUESTS_PER_MINUTE,

@@ -1,18 +1,44 @@
 import { ConfigError } from './config.ts'
+import { DataFolderError, reasonOf } from './data-folder.ts'
 import { SchemaError } from './db/migrate.ts'
 import { EmbeddedPostgresError } from './embedded-postgres.ts'
 import { Problem } from './problem.ts'
 
+const ours = [ConfigError, SchemaError, DataFolderError, EmbeddedPostgresError]
+
+const sentences: Record<string, string> = {
+  EADDRINUSE: 'The port is in use by another program; stop it or set PORT.',
+  EADDRNOTAVAIL: 'HOST is no address of this machine.',
+  AVV_ERR_PLUGIN_EXEC_TIMEOUT: 'The start took longer than two minutes and was given up; is the database overloaded?',
+  '42501': 'The role of the database lacks rights on the tables; see docs/operations.md.',
+  '53100': 'The disk of the database is full.',
+  '57014': 'The database took too long and gave up (57014).',
+}
+
+/** Faults of the network and of the driver, and the SQLSTATEs of refused and broken connections. */
+const away = /^(CONNECT|SASL_|AUTH_|E(CONN|HOST|NET|AI_)|ETIMEDOUT$|EPIPE$|ENOTFOUND$|08|28|3D|57P)/
+const certificate = /^(ERR_TLS_|CERT_|DEPTH_ZERO_|UNABLE_TO_|SELF_SIGNED_)/
+
 /** Why a program cannot go on, for the person at the terminal: one sentence where we know it, a stack where we do not. */
 export function explain(error: unknown): string {
-  if (error instanceof ConfigError || error instanceof SchemaError || error instanceof EmbeddedPostgresError)
-    return error.message
+  if (!(error instanceof Error)) return String(error)
+  if (ours.some((type) => error instanceof type)) return error.message
   if (error instanceof Problem) return error.detail
-  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined
-  if (code === 'EADDRINUSE') return 'The port is in use by another program; stop it or set PORT.'
-  if (code === 'EACCES') return 'The port or the data folder may not be used by this user; set PORT or DATA_DIR.'
-  if (code === '42501') return 'The role of the database lacks rights on the tables; see docs/operations.md.'
-  if (code !== undefined)
+  return (
+    sentenceOf(error) ?? (error.cause instanceof Error ? sentenceOf(error.cause) : undefined) ?? String(error.stack)
+  )
+}
+
+function sentenceOf(error: Error): string | undefined {
+  const { code = '', syscall = '', path } = error as NodeJS.ErrnoException
+  if (sentences[code] !== undefined) return sentences[code]
+  if (syscall === 'listen' && code === 'EACCES') return 'The port may not be used by this user; set PORT.'
+  if (syscall === 'connect' || away.test(code))
     return `The start failed with ${code}. Is the database reachable, with this user and password?`
-  return String(error instanceof Error ? error.stack : error)
+  if (certificate.test(code)) return `The certificate of the database is not trusted (${code}); see docs/operations.md.`
+  if (code.startsWith('CSV_')) return `The file cannot be read as CSV (${code}).`
+  if (error.name === 'PostgresError') return `The database answered with the error ${code}.`
+  const reason = reasonOf(error)
+  if (reason === undefined) return undefined
+  return path === undefined ? `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.` : `${path}: ${reason}.`
 }

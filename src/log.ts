@@ -18,15 +18,24 @@ export function loggerOptions({ logLevel }: Pick<Config, 'logLevel'>): NonNullab
 
 const batched = () => pino.destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 100 })
 
-/** One line per request; the route's pattern instead of the path, which may hold a token. */
+/** One line per request; the route's pattern instead of the path, which may hold a token; without a route what the path tells. */
 export function logRequests(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
   const { method, routeOptions } = request
   const ms = Math.round(reply.elapsedTime * 10) / 10
+  const ip = addressOf(request)
+  const unknown = request.is404 ? { path: readablePath(request.url) } : {}
   request.log.info(
-    { method, route: routeOptions.url ?? 'unknown', status: reply.statusCode, ms, ip: addressOf(request) },
+    { method, route: routeOptions.url ?? 'unknown', ...unknown, status: reply.statusCode, ms, ip },
     'request',
   )
   done()
+}
+
+/** Without the query, and `*` for each part that could be a token, an address or more than one line. */
+function readablePath(url: string): string {
+  const [path = ''] = url.split('?')
+  const parts = path.split('/').map((part) => (/^(?!lk[ro]_|eyJ)[\w.~-]{0,32}$/.test(part) ? part : '*'))
+  return parts.join('/').slice(0, 200)
 }
 
 function describe(error: unknown): unknown {

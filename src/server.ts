@@ -23,6 +23,7 @@ try {
 
 async function serve({ config, embedded }: Settled): Promise<void> {
   const app = await buildApp(config)
+  embedded?.reportTo({ warn: (sentence) => app.log.warn(sentence), error: (sentence) => app.log.error(sentence) })
   const drain = followConnections(app.server)
   const { close } = closeWithGrace({ delay: 9000, logger: app.log, skip: [...signals] }, async ({ err }) => {
     if (err) app.log.error({ err }, 'closing after an error')

@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { AppConfig } from './app.ts'
 import type { Config } from './config.ts'
+import { keptSecretKey, makeFolder } from './data-folder.ts'
 import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from './embedded-postgres.ts'
 
 /** A config that can be used, and the embedded Postgres that was started for it. */
@@ -13,12 +13,12 @@ export interface Settled {
 
 /**
  * Supplies what the environment leaves out in development: the embedded Postgres and a key, both kept in `DATA_DIR`;
- * throws `EmbeddedPostgresError`. With `share`, uses the Postgres of a service that runs on the same folder.
+ * throws `DataFolderError` and `EmbeddedPostgresError`. With `share`, uses the Postgres of a service that runs on the same folder.
  */
 export async function settle(config: Config, { share = false } = {}): Promise<Settled> {
   const dataDir = resolve(config.dataDir)
   const needsFolder = config.databaseUrl === undefined || config.secretKey === undefined
-  if (needsFolder) await mkdir(dataDir, { recursive: true, mode: 0o755 })
+  if (needsFolder) makeFolder(dataDir)
   const secretKey = config.secretKey ?? (await keptSecretKey(join(dataDir, 'secret-key')))
   if (config.databaseUrl !== undefined)
     return { config: { ...config, databaseUrl: config.databaseUrl, secretKey }, embedded: undefined }
@@ -32,17 +32,5 @@ export async function settle(config: Config, { share = false } = {}): Promise<Se
     if (!share || !(error instanceof EmbeddedPostgresError)) throw error
     const databaseUrl = await readFile(urlFile, 'utf8').catch(() => Promise.reject(error))
     return { config: { ...config, databaseUrl, secretKey }, embedded: undefined }
-  }
-}
-
-/** Made once, readable for its owner only. */
-async function keptSecretKey(file: string): Promise<string> {
-  const secret = randomBytes(32).toString('hex')
-  try {
-    await writeFile(file, `${secret}\n`, { mode: 0o600, flag: 'wx' })
-    return secret
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
-    return (await readFile(file, 'utf8')).trim()
   }
 }

@@ -23,6 +23,8 @@ const commonPasswords: ReadonlySet<string> = new Set([
 export interface PasswordCost {
   readonly memoryCost: number
   readonly timeCost: number
+  /** Of libuv's pool, which computes the hashes. */
+  readonly threads: number
 }
 
 export interface PasswordMeasures {
@@ -46,9 +48,8 @@ export interface Passwords {
 }
 
 /** Makes the password functions: argon2id behind a gate as wide as the cores, and a decoy hash. */
-export function makePasswords(cost: PasswordCost, measures: PasswordMeasures): Passwords {
-  // argon2 runs on libuv's threads; one is left for DNS and files, or a queue of logins delays every reconnect.
-  const threads = Number(process.env['UV_THREADPOOL_SIZE'] ?? 4)
+export function makePasswords({ threads, ...cost }: PasswordCost, measures: PasswordMeasures): Passwords {
+  // One thread is left for DNS and files, or a queue of logins delays every reconnect.
   const gate = new Gate(Math.max(1, Math.min(availableParallelism(), threads - 1)), gateLength, measures.gateRefused)
   // The library's default algorithm is argon2id.
   const options = { ...cost, parallelism: 1 }

@@ -8,6 +8,8 @@ export default fp(
   async (app) => {
     const routes = new Map<string, { pattern: URLPattern; methods: Set<string> }>()
     app.addHook('onRoute', ({ url, method }) => {
+      // That of CORS takes the preflight of every path, so it says nothing of one.
+      if (url === '*') return
       const pathname = url.length > 1 ? url.replace(/\/$/, '') : url
       const known = routes.get(pathname) ?? { pattern: new URLPattern({ pathname }), methods: new Set() }
       for (const name of [method].flat()) known.methods.add(name)

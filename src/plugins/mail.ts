@@ -2,11 +2,10 @@ import prom from '@platformatic/prom-client'
 import fp from 'fastify-plugin'
 import { createTransport } from 'nodemailer'
 import type { Config } from '#src/config.ts'
-import type { Letter } from '#src/core/letters.ts'
 import { Mailer, MailRefused, type Post } from '#src/core/mailer.ts'
 import { deriveKey } from '#src/core/tokens.ts'
 import { queuedMails } from '#src/db/outbox.ts'
-import { Problem } from '#src/problem.ts'
+import { openDevMailbox } from './dev-mailbox.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -78,18 +77,10 @@ export default fp<MailOptions>(
     }
 
     function developmentPost(): Post {
-      const mails: Letter[] = []
-      app.get('/dev/mails', { schema: { hide: true }, config: { access: 'public' } }, async (request) => {
-        // Links are keys: they are for who sits at this machine, not for who comes through a proxy.
-        const { socket, headers } = request
-        if (!/^(::1|(::ffff:)?127\.)/.test(socket.remoteAddress ?? '') || headers['x-forwarded-for'] !== undefined)
-          throw new Problem('not_found')
-        return mails
-      })
+      const mailbox = openDevMailbox(app)
       return {
         deliver: async (letter) => {
-          mails.push(letter)
-          mails.splice(0, mails.length - 100)
+          mailbox.put(letter)
           if (options.logLevel !== 'silent')
             process.stdout.write(`\nMail to ${letter.to.address}: ${letter.subject}\n\n${letter.text}\n`)
         },

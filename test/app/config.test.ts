@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { readConfig } from '#src/config.ts'
+import { Environment, readConfig, secretNames } from '#src/config.ts'
 import { temporaryFolder } from '#test/support/process.ts'
 
 const secret = 'a-key-for-tests-0123456789-abcdefghijklmnop'
@@ -61,11 +61,11 @@ describe('the settings', () => {
     [{ TRUSTED_PROXIES: 'true' }, 'TRUSTED_PROXIES: must be'],
     [{ TRUSTED_PROXIES: '1' }, 'TRUSTED_PROXIES: must be'],
     [{ TRUSTED_PROXIES: '0.0.0.0/0' }, 'TRUSTED_PROXIES: must be'],
-    [{ CORS_ORIGINS: '*' }, 'CORS_ORIGINS: must match'],
     [
       { METRICS: 'open', METRICS_TOKEN: 'a-token-for-prometheus' },
       'METRICS_TOKEN: is never asked for with METRICS=open',
     ],
+    [{ CORS_ORIGINS: '*' }, 'CORS_ORIGINS: must be'],
   ])('refuse %j', (variables, fault) => {
     expect(faultsOf(variables)).toContain(fault)
   })
@@ -142,6 +142,79 @@ describe('the settings', () => {
     const message = faultsOf({ DATABASE_URL: 'postgres://app:pass/word@db/latchkey', SECRET_KEY: secret })
     expect(message).toContain('DATABASE_URL: must be a URL')
     expect(message).not.toContain('pass/word')
+  })
+
+  test.each([
+    'postgres://app:hunter2@alpha:5432,beta:5432/latchkey',
+    'postgres://app:hunter,2@alpha,beta/latchkey',
+    'postgresql://alpha,beta',
+    'postgres://app@/latchkey?host=alpha,beta',
+  ])('name several hosts in %s as what they are', (url) => {
+    const message = faultsOf({ DATABASE_URL: url, SECRET_KEY: secret })
+    expect(message).toMatch(/^ {2}DATABASE_URL: names several hosts; /m)
+    expect(message).not.toMatch(/hunter|alpha|beta|%XX/)
+  })
+
+  test('take a comma in a password and in the path of a socket', () => {
+    for (const url of ['postgres://app:pa,ss@db/latchkey', 'postgres://app@localhost/a?host=/run/a,b'])
+      expect(readConfig({ DATABASE_URL: url, SECRET_KEY: secret }).databaseUrl).toBe(url)
+  })
+
+  test.each([
+    ['DATABASE_URL', 'postgres://app:100%@db/latchkey'],
+    ['DATABASE_URL', 'db:5432'],
+    ['PUBLIC_URL', 'https://auth.example.com:port'],
+    ['PUBLIC_URL', 'https://auth.example.com/'],
+    ['PUBLIC_URL', 'https://auth.example.com?x'],
+    ['PUBLIC_URL', 'auth.example.com'],
+    ['PASSWORD_RESET_URL', 'https://app:port/reset'],
+    ['PASSWORD_RESET_URL', 'https://app:port/reset?token={token}'],
+    ['PASSWORD_RESET_URL', 'javascript://app/%0a{token}'],
+    ['EMAIL_VERIFY_URL', 'https://app:99999/verify#{token}'],
+    ['EMAIL_VERIFY_URL', 'https://'],
+    ['SMTP_URL', 'smtp://user:p/ss@mail:587'],
+    ['SMTP_URL', 'smtp://user:100%@mail'],
+    ['SMTP_URL', 'smtp://'],
+    ['REDIS_URL', 'redis://:p/ss@redis'],
+    ['REDIS_URL', 'redis://:100%@redis'],
+    ['REDIS_URL', 'http://redis'],
+    ['CORS_ORIGINS', 'https://app.example.com/'],
+    ['CORS_ORIGINS', 'https://App.example.com'],
+    ['CORS_ORIGINS', 'https://app.example.com:443'],
+    ['CORS_ORIGINS', 'https://app.example.com,http://localhost:port'],
+    ['CORS_ORIGINS', 'null'],
+  ])('refuse a %s that could not be used later: %s', (name, url) => {
+    const message = faultsOf({ SECRET_KEY: secret, MAIL_FROM: 'auth@example.com', [name]: url })
+    expect(message.split('\n').slice(1)).toEqual([expect.stringMatching(`^  ${name}: must be `)])
+  })
+
+  test.each([
+    ['PUBLIC_URL', 'https://example.com/auth'],
+    ['PASSWORD_RESET_URL', 'https://app.example.com/#/reset/{token}'],
+    ['PASSWORD_RESET_URL', 'http://localhost:3000/reset?next=/'],
+    ['SMTP_URL', 'smtps://user%40example.com:p%2Fss@[::1]:465'],
+    ['REDIS_URL', 'rediss://:p%2Fss@redis:6380/1'],
+    ['REDIS_URL', 'redis://localhost'],
+    ['CORS_ORIGINS', 'https://app.example.com, http://localhost:3000,http://[::1]:8080'],
+  ])('take %s %s', (name, url) => {
+    expect(faultsOf({ MAIL_FROM: 'auth@example.com', [name]: url })).toBe('')
+  })
+
+  test.each(['abc', '0', '1025', '2.5', ' '])('refuse %j as UV_THREADPOOL_SIZE', (text) => {
+    expect(faultsOf({ UV_THREADPOOL_SIZE: text })).toContain(
+      'UV_THREADPOOL_SIZE: must be a whole number from 1 to 1024',
+    )
+  })
+
+  test('count as not set when they are empty, as a line of .env without a value is', () => {
+    const names = ['JWT_SECRET', ...Object.keys(Environment.properties), ...secretNames.map((name) => `${name}_FILE`)]
+    const empty = names.filter((name) => name !== 'UV_THREADPOOL_SIZE').map((name) => [name, ''])
+    expect(readConfig(Object.fromEntries(empty))).toEqual(readConfig({}))
+  })
+
+  test('take an empty UV_THREADPOOL_SIZE for the one thread that it gives, with a warning', () => {
+    const { argon2, warnings } = readConfig({ UV_THREADPOOL_SIZE: '' })
+    expect([argon2.threads, warnings]).toEqual([1, [expect.stringContaining('UV_THREADPOOL_SIZE: is empty')]])
   })
 
   test.each([

@@ -7,6 +7,7 @@ import { setTimeout } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { connectAlone } from '#src/db/client.ts'
 import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { superviseServer } from '#src/embedded-postgres/supervisor.ts'
 
 const settings = { fsync: 'off' }
 
@@ -98,6 +99,70 @@ describe('the embedded Postgres', () => {
     expect(await ask(await start(dataDir), 'select n from kept')).toEqual([{ n: 1 }])
   })
 
+  test.for([
+    { what: 'its postmaster', signal: 'SIGKILL', name: '.' },
+    { what: 'its postmaster, by a signal to stop', signal: 'SIGINT', name: 'x'.repeat(120) },
+    { what: 'its postmaster, with the socket elsewhere', signal: 'SIGKILL', name: 'x'.repeat(120) },
+  ] as const)('is started again in the same place when somebody kills $what', async ({ signal, name }) => {
+    const dataDir = await newDataDir(name)
+    const postgres = await start(dataDir)
+    const said = listenTo(postgres)
+    await ask(postgres, 'create table kept as select 1 as n')
+    for (const count of [1, 2]) {
+      const before = await postmaster(dataDir)
+      process.kill(before, signal)
+      await until(async () => said.length === count && (await answers(postgres)))
+      expect(await ask(postgres, 'select n from kept')).toEqual([{ n: 1 }])
+      expect(await postmaster(dataDir)).not.toBe(before)
+    }
+    expect(said).toEqual(Array(2).fill('the embedded Postgres has ended and is started again'))
+    await postgres.stop()
+    await until(() => !isRunningOn(dataDir))
+  })
+
+  test('is started again when somebody kills its watchdog, and never runs twice', async () => {
+    const dataDir = await newDataDir()
+    const postgres = await start(dataDir)
+    const said = listenTo(postgres)
+    await ask(postgres, 'create table kept as select 1 as n')
+    const before = await postmaster(dataDir)
+    const watchdog = Number(execFileSync('ps', ['-o', 'ppid=', '-p', String(before)], { encoding: 'utf8' }))
+    process.kill(watchdog, 'SIGKILL')
+    await until(async () => ![before, 0].includes(await postmaster(dataDir)) && (await answers(postgres)))
+    expect(said).toHaveLength(1)
+    expect(await ask(postgres, 'select n from kept')).toEqual([{ n: 1 }])
+    const [server, ...others] = programsOn(dataDir).filter((args) => !args.startsWith('/bin/sh'))
+    expect([server, others]).toEqual([expect.stringContaining('/bin/postgres -D'), []])
+  })
+
+  test('stays stopped when it is stopped while it is started again', async () => {
+    const dataDir = await newDataDir()
+    const postgres = await start(dataDir)
+    const said = listenTo(postgres)
+    process.kill(await postmaster(dataDir), 'SIGKILL')
+    await until(() => said.length > 0)
+    await postgres.stop()
+    expect(isRunningOn(dataDir)).toBe(false)
+    expect(await ask(await start(dataDir), 'select 1 as n')).toEqual([{ n: 1 }])
+  })
+
+  test('is given up when every try to start it again has failed', async () => {
+    const ended = { child: spawn('true'), exited: Promise.resolve(''), socketDir: '/nowhere' }
+    const said: string[] = []
+    let tries = 0
+    const startAgain = () => Promise.reject(new Error(`try ${++tries} failed`))
+    const report = { warn: (text: string) => said.push(text), error: (text: string) => said.push(`! ${text}`) }
+    const { signal } = new AbortController()
+    await superviseServer(ended, startAgain, { signal, report, pausesMs: [0, 0, 0] })
+    expect(said).toEqual([
+      'the embedded Postgres has ended and is started again',
+      'try 1 failed',
+      'try 2 failed',
+      'try 3 failed',
+      '! the embedded Postgres does not stay up and is not tried again; start the service again',
+    ])
+  })
+
   test('says what Postgres said when it does not start, and can start afterwards', async () => {
     const dataDir = await newDataDir()
     await (await start(dataDir)).stop()
@@ -150,10 +215,25 @@ async function start(dataDir: string): Promise<EmbeddedPostgres> {
   return postgres
 }
 
+/** What is said from now on about the server. */
+function listenTo(postgres: EmbeddedPostgres): string[] {
+  const said: string[] = []
+  postgres.reportTo({ warn: (sentence) => said.push(sentence), error: (sentence) => said.push(sentence) })
+  return said
+}
+
+async function answers(postgres: EmbeddedPostgres): Promise<boolean> {
+  return ask(postgres, 'select 1').then(
+    () => true,
+    () => false,
+  )
+}
+
 /** A process that starts Postgres, prints its URL or the error, and lives on. */
 function startService(dataDir: string): { child: ChildProcess; exited: Promise<unknown>; firstLine: Promise<string> } {
   const program = `
     import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { superviseServer } from '#src/embedded-postgres/supervisor.ts'
     const options = JSON.parse(process.argv[1])
     console.log(await startEmbeddedPostgres(options).then(({ url }) => url, String))
     setInterval(() => {}, 1000)`
@@ -181,9 +261,14 @@ async function postmaster(dataDir: string): Promise<number> {
   return Number.parseInt(await readFile(join(dataDir, 'postmaster.pid'), 'utf8').catch(() => '0'), 10)
 }
 
-/** Whether there is a server or its watchdog; zombies have lost their arguments. */
+/** The arguments of the server and its watchdog; zombies have lost theirs. */
+function programsOn(dataDir: string): string[] {
+  const lines = execFileSync('ps', ['-axwwo', 'args='], { encoding: 'utf8' }).split('\n')
+  return lines.filter((args) => args.includes(` -D ${dataDir} `))
+}
+
 function isRunningOn(dataDir: string): boolean {
-  return execFileSync('ps', ['-axwwo', 'args='], { encoding: 'utf8' }).includes(` -D ${dataDir} `)
+  return programsOn(dataDir).length > 0
 }
 
 async function until(condition: () => unknown): Promise<void> {

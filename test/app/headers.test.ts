@@ -42,6 +42,21 @@ describe('a preflight', () => {
   })
 })
 
+describe('a path that does not exist', () => {
+  test.each(['GET', 'POST', 'DELETE', 'PROPFIND'] as const)(
+    'is a 404 for %s, also when origins are listed',
+    async (method) => {
+      const { statusCode, headers } = await app.inject({ method, url: '/nowhere' })
+      expect([statusCode, headers['allow']]).toEqual([404, undefined])
+    },
+  )
+
+  test('stays apart from a method that does not exist', async () => {
+    const { statusCode, headers } = await app.inject({ method: 'PUT', url: '/api/v1/token' })
+    expect([statusCode, headers['allow']]).toEqual([405, 'POST'])
+  })
+})
+
 describe('an error', () => {
   test('can be read by a listed origin, and only by that', async () => {
     const listed = await get(app, '/api/v1/me', { origin })

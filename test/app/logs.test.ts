@@ -8,6 +8,7 @@ interface Line {
   readonly msg: string
   readonly reqId?: string
   readonly route?: string
+  readonly path?: string
   readonly status?: number
 }
 
@@ -70,5 +71,36 @@ describe('the log', () => {
       ip: '127.0.0.1',
       msg: 'request',
     })
+  })
+
+  test('names the path of a 404 without its query, bounded and on one line; no other line names a path', async () => {
+    const server = startServer(onDatabase(url))
+    const base = await server.listening
+    const paths = [
+      '/favicon.ico?token=query',
+      `/${'long/'.repeat(100)}`,
+      '/a%0d%0ab/c%1b%5B31m',
+      '/lkr_01hzy.3.abc/lko_abc/eyJhbGciOiJub25lIn0.e30.x',
+      '/ada@example.com/ada%40example.com/%E2%82%AC',
+      `/${'a'.repeat(33)}/end`,
+      '/health/?query',
+    ]
+    for (const path of paths) await send(`${base}${path}`)
+    await send(`${base}/api/v1/token`, undefined)
+    await send(`${base}/api/v1/users/1`, undefined)
+    server.child.kill('SIGTERM')
+    const { output } = await server.exited
+    const lines = output.split('\n').flatMap((line) => (line.includes('"route"') ? [JSON.parse(line) as Line] : []))
+    expect(lines.map(({ route, path, status }) => [status, route, path])).toEqual([
+      [404, 'unknown', '/favicon.ico'],
+      [404, 'unknown', `/${'long/'.repeat(100)}`.slice(0, 200)],
+      [404, 'unknown', '/*/*'],
+      [404, 'unknown', '/*/*/*'],
+      [404, 'unknown', '/*/*/*'],
+      [404, 'unknown', '/*/end'],
+      [405, 'unknown', '/api/v1/token'],
+      [401, '/api/v1/users/:id', undefined],
+    ])
+    expect(output).not.toContain('query')
   })
 })

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { password } from '#test/support/actors.ts'
 import { onDatabase, send, startServer, temporaryFolder } from '#test/support/process.ts'
@@ -63,6 +65,39 @@ describe('kill -9 of the service with its embedded Postgres', () => {
 
     second.child.kill('SIGTERM')
     expect((await second.exited).code).toBe(0)
+  })
+})
+
+describe('kill -9 of the embedded Postgres', () => {
+  test('is mended by the service itself: 503 meanwhile, never 401 or 500, then everything is as it was', async () => {
+    const folder = await temporaryFolder()
+    const server = startServer({ DATA_DIR: folder, SWEEP: 'off' })
+    const base = await server.listening
+    const api = `${base}/api/v1`
+    const email = `${randomUUID()}@example.com`
+    await send(`${api}/users/`, { email, password })
+    const login = await send(`${api}/token`, { username: email, password })
+    const authorization = `Bearer ${String(login.body['access_token'])}`
+
+    const postmaster = async () =>
+      Number.parseInt(await readFile(join(folder, 'postgres/postmaster.pid'), 'utf8').catch(() => '0'), 10)
+    const killed = await postmaster()
+    process.kill(killed, 'SIGKILL')
+    const statuses = new Set<number>()
+    const isBack = async () => {
+      const replies = await Promise.all([send(`${base}/ready`), send(`${api}/me`, undefined, { authorization })])
+      for (const { status } of replies) statuses.add(status)
+      return ![killed, 0].includes(await postmaster()) && replies.every(({ status }) => status === 200)
+    }
+    await expect.poll(isBack, { interval: 5, timeout: 20_000 }).toBe(true)
+    for (const status of statuses) expect([200, 503]).toContain(status)
+    const again = await refreshOnce(base, String(login.body['refresh_token']))
+    expect(again.status).toBe(200)
+
+    server.child.kill('SIGTERM')
+    const { code, output } = await server.exited
+    expect(code).toBe(0)
+    expect(output).toContain('"msg":"the embedded Postgres has ended and is started again"')
   })
 })
 
