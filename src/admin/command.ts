@@ -2,8 +2,6 @@ import { parseArgs, type ParseArgsOptionDescriptor } from 'node:util'
 import type { Settled } from '#src/settle.ts'
 import { codeOf, UsageError } from './failure.ts'
 
-export { UsageError } from './failure.ts'
-
 interface Option extends ParseArgsOptionDescriptor {
   /** The name of its value in the usage, such as `FILE`. */
   readonly value?: string
@@ -25,9 +23,6 @@ interface Table<P extends readonly string[], O extends Options> {
   /** Resolves to what is printed; throws `UsageError` (exit code 2) or anything (1). */
   readonly run: (settled: Settled, operands: Operands<P>, values: Values<O>) => Promise<string>
 }
-
-/** What a command does with arguments that it reads itself. */
-export type Command = (settled: Settled, args: string[]) => Promise<string>
 
 /** One command of `npm run admin`. */
 export interface Entry {
