@@ -38,8 +38,6 @@ const refreshEveryMs = 1000
 export class KeyRing {
   #keys = new Map<string, RingKey>()
   #signers: SigningKey[] = []
-  #readsBegun = 0
-  #readsDone = 0
   #nextRefresh: Promise<void> | undefined
   #refreshedAt = -Infinity
   readonly #db: Database
@@ -95,11 +93,7 @@ export class KeyRing {
 
   /** Reads the keys anew and changes nothing. */
   async read(): Promise<void> {
-    const read = ++this.#readsBegun
     const stored = await this.#db.rows(liveSigningKeys, { vouched: this.#ownSecretRows() })
-    // An older read that ends later would take back what a newer one has found.
-    if (read < this.#readsDone) return
-    this.#readsDone = read
     const keys = stored.flatMap((key) => openKey(key, this.#secrets) ?? [])
     this.#keys = new Map(keys.map((key) => [headerOf(key), key]))
     this.#signers = keys.filter((key): key is SigningKey => key.signWith !== undefined)
