@@ -17,8 +17,8 @@ const usage = `Usage: npm run admin -- COMMAND
 
   create --email ADDRESS [--username NAME] [--full-name NAME]
       Makes an administrator. The password is asked for, or read from standard input.
-  keys list | keys rotate [--now]
-      Shows the signing keys, or publishes the next one, which signs in ten minutes (or now).
+  keys list | keys rotate [--now] | keys retire KID
+      Shows the signing keys, publishes the next one, which signs in ten minutes (or now), or ends one at once.
   list [--q TEXT] [--role ROLE] [--inactive] [--json]
       Shows the users.
   grant USER ROLE | revoke USER ROLE

@@ -1,63 +1,59 @@
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createPublicKey,
-  generateKeyPair,
-  randomBytes,
-} from 'node:crypto'
-import { promisify } from 'node:util'
+import { setTimeout } from 'node:timers/promises'
 import type { Database } from '#src/db/client.ts'
 import {
   addFirstSigningKey,
+  extendSigningKey,
   liveSigningKeys,
+  retireOtherAlgorithms,
+  retireSigningKey,
   rotateSigningKey,
-  type StoredKey,
   sweepSigningKeys,
+  vouchForSecretKeys,
 } from '#src/db/signing-keys.ts'
-import { deriveKey } from './tokens.ts'
+import {
+  type Algorithm,
+  headerOf,
+  isHeader,
+  makeKey,
+  openKey,
+  publicKeyOf,
+  type RingKey,
+  rowOf,
+  secretRowOf,
+  type SigningKey,
+} from './signing-key.ts'
 
-const generate = promisify(generateKeyPair)
-
-export type Algorithm = 'HS256' | 'ES256' | 'EdDSA' | 'RS256'
-
-/** A key as the token functions use it: a secret, or PEM. */
-export interface RingKey {
-  readonly kid: string
-  readonly algorithm: Algorithm
-  /** Absent when it was sealed under a key that is gone: its tokens still verify. */
-  readonly signWith: string | undefined
-  readonly verifyWith: string
-  /** By `performance.now()`. */
-  readonly signsFrom: number
-  readonly createdAt: Date
-  readonly retired: boolean
-}
-
-export type SigningKey = RingKey & { readonly signWith: string }
-
-/** A published key, for the time that verifiers may hold on to a copy of the key set and instances to theirs. */
+/** How long a key is published before it signs: as long as verifiers may hold on to a copy of the key set. */
 export const publicationLeadSeconds = 600
+/** How often `load` is to be called: no instance knows the keys of longer ago, nor lets one that it uses lapse. */
+export const reloadEveryMs = 10_000
+/** More than instances need to learn of a new key, so that a key verifies longer than its last token. */
+const marginSeconds = 60
+const refreshEveryMs = 1000
 
 /**
- * The keys of access tokens: the HS256 key of `SECRET_KEY` and its predecessor, and those that Postgres keeps for the
- * other algorithms, private parts sealed with AES-256-GCM under a key derived from `SECRET_KEY`.
+ * The keys of access tokens, all of them known from the table `signing_keys`. A key of HS256 is `SECRET_KEY` or its
+ * predecessor, and its row says how long it verifies: the instances that use HS256 extend that time while they run.
  */
 export class KeyRing {
   #keys = new Map<string, RingKey>()
   #signers: SigningKey[] = []
+  #nextRefresh: Promise<void> | undefined
+  #refreshedAt = -Infinity
   readonly #db: Database
   readonly #secrets: readonly string[]
-  readonly #algorithm: Algorithm
+  /** The configured one; `current` may be a key of another. */
+  readonly algorithm: Algorithm
   readonly #tokenSeconds: number
 
   constructor(db: Database, secrets: readonly string[], algorithm: Algorithm, tokenSeconds: number) {
     this.#db = db
     this.#secrets = secrets
-    this.#algorithm = algorithm
+    this.algorithm = algorithm
     this.#tokenSeconds = tokenSeconds
   }
 
+  /** Of all algorithms, the one that signs last first. */
   get keys(): readonly RingKey[] {
     return [...this.#keys.values()]
   }
@@ -67,113 +63,118 @@ export class KeyRing {
     return this.#keys.get(header)
   }
 
-  /** The newest key of the configured algorithm that may sign by now; before its time only if there is no other. */
-  signer(): SigningKey {
+  /** As `find`, for a header that it does not know: it may be that of a key which was stored a moment ago. */
+  async look(header: string): Promise<RingKey | undefined> {
+    if (!isHeader(header)) return undefined
+    await this.refresh()
+    return this.find(header)
+  }
+
+  /** Resolves after a `read` that began after the call, and that all callers share who wait for one. */
+  refresh(): Promise<void> {
+    this.#nextRefresh ??= this.#refreshWhenDue()
+    return this.#nextRefresh
+  }
+
+  /**
+   * The key that signs by now: the newest of the configured algorithm that may; until there is one, that of the former
+   * algorithm; before its time only if there is no other.
+   */
+  current(): SigningKey | undefined {
     const now = performance.now()
-    const key = this.#signers.find(({ signsFrom }) => signsFrom <= now) ?? this.#signers.at(-1)
-    if (!key) throw new Error('there is no key to sign with')
-    return key
+    const due = this.#signers.filter(({ signsFrom }) => signsFrom <= now)
+    return due.find(this.#isOwn) ?? due[0] ?? this.#signers.findLast(this.#isOwn)
   }
 
   /** The public keys (RFC 7517), also of the next one, which verifiers learn of before it signs. */
   publicKeys(): Record<string, unknown>[] {
-    return this.keys.flatMap(({ kid, algorithm, verifyWith }) =>
-      algorithm === 'HS256'
-        ? []
-        : [{ ...createPublicKey(verifyWith).export({ format: 'jwk' }), kid, alg: algorithm, use: 'sig' }],
-    )
+    return this.keys.flatMap(publicKeyOf)
   }
 
-  /** Reads the keys anew; makes the first one, and one that can sign when `SECRET_KEY` no longer opens the others. */
+  /** Reads the keys anew and changes nothing. */
+  async read(): Promise<void> {
+    const stored = await this.#db.rows(liveSigningKeys, { vouched: this.#ownSecretRows() })
+    const keys = stored.flatMap((key) => openKey(key, this.#secrets) ?? [])
+    this.#keys = new Map(keys.map((key) => [headerOf(key), key]))
+    this.#signers = keys.filter((key): key is SigningKey => key.signWith !== undefined)
+  }
+
+  /** Reads the keys anew, makes the first one of the algorithm, and settles how long the others verify. */
   async load(): Promise<void> {
-    await this.#read()
-    if (this.#algorithm === 'HS256') return
-    if (!this.keys.some(({ algorithm, retired }) => algorithm === this.#algorithm && !retired)) {
-      await this.#db.rows(addFirstSigningKey, await this.#newKey())
-      await this.#read()
-    }
-    if (this.#signers.length === 0) await this.rotate({ leadSeconds: 0 })
+    await this.read()
+    if (this.algorithm === 'HS256') await this.#vouchForSecrets()
+    else if (!this.#signers.some(this.#isOwn)) await this.#addFirst()
+
+    const seconds = this.#retirementSeconds()
+    const current = this.current()
+    // Whatever is configured elsewhere, a key that an instance signs with must not end before the tokens.
+    if (current && this.#lapses(current)) await this.#db.rows(extendSigningKey, { kid: rowOf(current), seconds })
+    if (this.keys.some((key) => !this.#isOwn(key) && key.verifiesUntil === Infinity))
+      await this.#db.rows(retireOtherAlgorithms, { algorithm: this.algorithm, seconds })
   }
 
   /** Publishes a new key that signs after `leadSeconds`; resolves to whether the newest was old enough for it. */
   async rotate({ leadSeconds = publicationLeadSeconds, minAgeSeconds = 0 } = {}): Promise<boolean> {
-    if (this.#algorithm === 'HS256') return false
-    const timing = { leadSeconds, minAgeSeconds, tokenSeconds: this.#tokenSeconds + 60 }
+    if (this.algorithm === 'HS256') return false
+    const newest = this.keys.find(this.#isOwn)
+    if (newest && performance.now() - newest.madeAt < minAgeSeconds * 1000) return false
+    const timing = { leadSeconds, minAgeSeconds, seconds: this.#retirementSeconds(leadSeconds) }
     const added = await this.#db.row(rotateSigningKey, { ...(await this.#newKey()), ...timing })
     await this.#db.rows(sweepSigningKeys, {})
-    await this.#read()
+    await this.read()
     return added !== undefined
   }
 
-  #signs({ algorithm, signWith }: RingKey): boolean {
-    return algorithm === this.#algorithm && signWith !== undefined
+  /** Ends a key at once; resolves to whether there was one. Other instances know when they `load`. */
+  async retire(kid: string): Promise<boolean> {
+    const key = this.keys.find((key) => key.kid === kid)
+    const retired = key && (await this.#db.row(retireSigningKey, { kid: rowOf(key) }))
+    await this.read()
+    return retired !== undefined
   }
 
-  async #read(): Promise<void> {
-    const stored = await this.#db.rows(liveSigningKeys, {})
-    const keys = [...this.#secrets.map(secretKeyOf), ...stored.map((key) => this.#opened(key))]
-    this.#keys = new Map(keys.map((key) => [headerOf(key), key]))
-    this.#signers = keys.filter((key): key is SigningKey => this.#signs(key))
+  async #refreshWhenDue(): Promise<void> {
+    // Forged headers cost one statement a second, whatever their number.
+    await setTimeout(Math.max(0, this.#refreshedAt + refreshEveryMs - performance.now()))
+    // A key may be stored from here on that this read does not see: who comes now waits for another.
+    this.#nextRefresh = undefined
+    this.#refreshedAt = performance.now()
+    await this.read()
   }
 
-  #opened({ kid, algorithm, publicKey, privateKey, createdAt, signsInMs, retired }: StoredKey): RingKey {
-    const signWith = this.#secrets.map((secret) => unseal(privateKey, secret)).find((pem) => pem !== undefined)
-    const signsFrom = performance.now() + signsInMs
-    return { kid, algorithm: algorithm as Algorithm, signWith, verifyWith: publicKey, signsFrom, createdAt, retired }
+  async #vouchForSecrets(): Promise<void> {
+    const rows = this.#ownSecretRows()
+    const vouched = new Set(this.keys.flatMap((key) => (this.#lapses(key) ? [] : rowOf(key))))
+    if (rows.every((row) => vouched.has(row))) return
+    await this.#db.rows(vouchForSecretKeys, { kids: rows, seconds: this.#retirementSeconds() })
+    await this.read()
   }
 
-  async #newKey() {
-    const [secret = ''] = this.#secrets
-    const { publicKey, privateKey } = await keyPair(this.#algorithm)
-    const kid = createHash('sha256').update(publicKey).digest('base64url').slice(0, 16)
-    return { kid, algorithm: this.#algorithm, publicKey, privateKey: seal(privateKey, secret) }
+  async #addFirst(): Promise<void> {
+    // Without a key of another algorithm, as in a new database or after a change of SECRET_KEY, it has to sign at once.
+    const leadSeconds = this.current() ? publicationLeadSeconds : 0
+    await this.#db.rows(addFirstSigningKey, { ...(await this.#newKey()), leadSeconds })
+    await this.read()
+    // There was one, which SECRET_KEY does not open.
+    if (!this.#signers.some(this.#isOwn)) await this.rotate({ leadSeconds })
   }
-}
 
-const encoding = {
-  publicKeyEncoding: { type: 'spki', format: 'pem' },
-  privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
-} as const
-
-function keyPair(algorithm: Algorithm): Promise<{ publicKey: string; privateKey: string }> {
-  if (algorithm === 'ES256') return generate('ec', { namedCurve: 'P-256', ...encoding })
-  if (algorithm === 'EdDSA') return generate('ed25519', encoding)
-  return generate('rsa', { modulusLength: 3072, ...encoding })
-}
-
-/** The protected header (RFC 9068 §2.1) as @fastify/jwt writes it. */
-function headerOf({ kid, algorithm }: RingKey): string {
-  return Buffer.from(JSON.stringify({ alg: algorithm, typ: 'at+jwt', kid })).toString('base64url')
-}
-
-/** The `kid` names the key and tells nothing of it. */
-function secretKeyOf(secret: string, index: number): RingKey {
-  const kid = createHash('sha256').update(`kid:${secret}`).digest('base64url').slice(0, 16)
-  const signWith = index === 0 ? secret : undefined
-  return {
-    kid,
-    algorithm: 'HS256',
-    signWith,
-    verifyWith: secret,
-    signsFrom: 0,
-    createdAt: new Date(0),
-    retired: index > 0,
+  #ownSecretRows(): string[] {
+    return this.algorithm === 'HS256' ? this.#secrets.map(secretRowOf) : []
   }
-}
 
-function seal(text: string, secret: string): Buffer {
-  const nonce = randomBytes(12)
-  const cipher = createCipheriv('aes-256-gcm', deriveKey(secret, 'signing-keys'), nonce)
-  const sealed = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()])
-  return Buffer.concat([nonce, cipher.getAuthTag(), sealed])
-}
+  readonly #isOwn = ({ algorithm }: RingKey): boolean => algorithm === this.algorithm
 
-function unseal(sealed: Buffer, secret: string): string | undefined {
-  try {
-    const decipher = createDecipheriv('aes-256-gcm', deriveKey(secret, 'signing-keys'), sealed.subarray(0, 12))
-    decipher.setAuthTag(sealed.subarray(12, 28))
-    return Buffer.concat([decipher.update(sealed.subarray(28)), decipher.final()]).toString('utf8')
-  } catch {
-    return undefined
+  /** Whether a token that is signed now could outlive the key. */
+  #lapses({ verifiesUntil }: RingKey): boolean {
+    return verifiesUntil - performance.now() < (this.#tokenSeconds + marginSeconds) * 1000
+  }
+
+  #retirementSeconds(leadSeconds = publicationLeadSeconds): number {
+    return leadSeconds + this.#tokenSeconds + marginSeconds
+  }
+
+  #newKey() {
+    return makeKey(this.algorithm, this.#secrets[0] ?? '')
   }
 }

@@ -86,7 +86,7 @@ export type SessionStates = Pick<DataLoader<SessionClaims, SessionState | undefi
 
 /** The user and the session of an access token; throws a 401 `Problem` once either no longer stands. One query. */
 export async function authenticate(core: Core, accessToken: string): Promise<Authentication> {
-  const claims = core.accessTokens.verify(accessToken)
+  const claims = await core.accessTokens.verify(accessToken)
   const state = await core.sessionStates.load(claims)
   if (!state || state.sessionRevoked) throw new Problem('session_revoked')
   if (!state.isActive) throw new Problem('user_disabled')

@@ -4,9 +4,12 @@ import { createHmac, hash, hkdfSync, randomBytes } from 'node:crypto'
 export interface AccessTokens {
   /** Signs an access token that never outlives its session. */
   readonly sign: (subject: AccessSubject) => AccessToken
-  /** Checks a token; throws `Problem` `token_invalid` or `token_expired`. */
-  readonly verify: (token: string) => AccessClaims
+  /** Checks a token; throws `Problem` `token_invalid` or `token_expired`, and `unavailable` when its key cannot be looked up. */
+  readonly verify: (token: string) => Promise<AccessClaims>
 }
+
+/** RFC 9068 §2.2 wants the client of a token named; every login is one through the service itself. */
+export const firstPartyClient = 'latchkey'
 
 export interface AccessSubject {
   readonly userId: number

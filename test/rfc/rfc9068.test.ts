@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
+import * as oauth from 'oauth4webapi'
 import { describe, expect, test } from 'vitest'
 import { get, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { secretKey, startService } from '#test/support/service.ts'
@@ -17,13 +18,14 @@ describe('RFC 9068 §2.1', () => {
 })
 
 describe('RFC 9068 §2.2', () => {
-  test('the claims are iss, exp, aud, sub, iat, jti, the roles and the session; there are no clients to name', async () => {
+  test('the claims are iss, exp, aud, sub, client_id, iat, jti, the roles and the session', async () => {
     const { tokens, userId } = await signedUp(app)
     const [session] = await sql`select id from sessions where user_id = ${userId}`
     expect(await verified(tokens.access_token)).toEqual({
       iss: issuer,
       aud: 'api',
       sub: String(userId),
+      client_id: 'latchkey',
       sid: session?.['id'] as string,
       jti: expect.stringMatching(/^[0-9a-f-]{36}$/) as string,
       roles: ['user'],
@@ -67,6 +69,19 @@ describe('RFC 9068 §2.2', () => {
 })
 
 describe('RFC 9068 §4', () => {
+  test.each(['ES256', 'EdDSA', 'RS256'])('oauth4webapi takes a token of %s', async (algorithm) => {
+    const service = await startService({ ALGORITHM: algorithm, PUBLIC_URL: issuer, JWT_AUDIENCE: 'api' })
+    const base = await service.app.listen({ port: 0 })
+    const { tokens, userId } = await signedUp(service.app)
+    const request = new Request('https://api.example.com/', {
+      headers: { authorization: `Bearer ${tokens.access_token}` },
+    })
+    const server = { issuer, jwks_uri: `${base}/.well-known/jwks.json` }
+    const options = { [oauth.allowInsecureRequests]: true, signingAlgorithms: [algorithm] }
+    const claims = await oauth.validateJwtAccessToken(server, request, 'api', options)
+    expect([claims.sub, claims.client_id]).toEqual([String(userId), 'latchkey'])
+  })
+
   test('a resource server that expects another issuer, audience or type refuses the token', async () => {
     const { tokens } = await signedUp(app)
     for (const expectation of [{ issuer: 'https://other.example' }, { audience: 'other' }, { typ: 'JWT' }])

@@ -65,7 +65,7 @@ describe('signing keys', () => {
     const service = await startService({ ALGORITHM: 'ES256' })
     await service.sql`truncate signing_keys`
     const others = await Promise.all([1, 2, 3].map(() => startService({ ALGORITHM: 'ES256' }, service)))
-    const kids = others.map(({ app }) => app.keyRing.signer().kid)
+    const kids = others.map(({ app }) => app.keyRing.current()?.kid)
     expect(new Set(kids).size).toBe(1)
   })
 
@@ -82,7 +82,7 @@ describe('signing keys', () => {
       { ALGORITHM: 'EdDSA', PUBLIC_URL: publicUrl, SECRET_KEY: 'another-key-for-tests-0123456789-zyxwvuts' },
       service,
     )
-    expect(renewed.app.keyRing.signer().kid).not.toBe(service.app.keyRing.signer().kid)
+    expect(renewed.app.keyRing.current()?.kid).not.toBe(service.app.keyRing.current()?.kid)
     expect((await get(renewed.app, '/api/v1/me', { authorization: `Bearer ${tokens.access_token}` })).statusCode).toBe(
       200,
     )
@@ -92,6 +92,7 @@ describe('signing keys', () => {
     const { app, sql } = await startService({ ALGORITHM: 'ES256' })
     expect(await app.keyRing.rotate({ minAgeSeconds: 86_400 })).toBe(false)
     await sql`update signing_keys set created_at = now() - interval '2 days'`
+    await app.keyRing.load()
     expect(await app.keyRing.rotate({ minAgeSeconds: 86_400 })).toBe(true)
     expect(await app.keyRing.rotate({ minAgeSeconds: 86_400 })).toBe(false)
   })

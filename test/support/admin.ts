@@ -5,8 +5,13 @@ import { text } from 'node:stream/consumers'
 import { onDatabase } from './process.ts'
 
 /** Runs `src/admin.ts` in a process of its own, as `npm run admin` does; resolves when it has ended. */
-export async function runAdmin(databaseUrl: string, args: readonly string[], input = '') {
-  const env = { PATH: process.env['PATH'] ?? '', ...onDatabase(databaseUrl) }
+export async function runAdmin(
+  databaseUrl: string,
+  args: readonly string[],
+  input = '',
+  environment: Record<string, string> = {},
+) {
+  const env = { PATH: process.env['PATH'] ?? '', ...onDatabase(databaseUrl), ...environment }
   const child = spawn(process.execPath, [join(process.cwd(), 'src/admin.ts'), ...args], { env, stdio: 'pipe' })
   child.stdin.on('error', () => {})
   child.stdin.end(input)
