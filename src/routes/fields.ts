@@ -161,7 +161,9 @@ type ErrorStatus = keyof typeof meanings
 type StatusOf<R> = R extends ProblemCode ? (typeof catalogue)[R][0] : R
 
 const retryAfter = { 'Retry-After': Type.Integer({ description: 'Seconds.', examples: [2] }) }
-const challenge = { 'WWW-Authenticate': Type.String({ description: 'RFC 6750 §3.', examples: ['Bearer'] }) }
+const challenge = {
+  'WWW-Authenticate': Type.String({ description: 'RFC 6750 §3.', examples: ['Bearer realm="latchkey"'] }),
+}
 const errorHeaders: Partial<Record<ErrorStatus, TProperties>> = { 401: challenge, 429: retryAfter, 503: retryAfter }
 
 /** The error replies of a route by status or code, for its response schema; 429 and 503 can always happen. */

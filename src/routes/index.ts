@@ -13,6 +13,7 @@ import kanbanAdmin from './kanban-admin.ts'
 import kanbanRecovery from './kanban-recovery.ts'
 import llmOptimizer from './llm-optimizer.ts'
 import oauth from './oauth.ts'
+import oauthMetadata from './oauth-metadata.ts'
 
 export interface ContractOptions {
   /** Cookies are for HTTPS only. */
@@ -27,6 +28,8 @@ interface Contract {
   /** One plugin, or a few where one file would be too long. */
   readonly plugins: FastifyPluginAsync<ContractOptions>[]
   readonly prefix: string
+  /** Has paths that a specification wants outside of every prefix, and is told where the contract is mounted. */
+  readonly wellKnown?: FastifyPluginAsync<ContractOptions & { at: string }>
 }
 
 const contracts: Record<Mount['name'], Contract> = {
@@ -35,7 +38,7 @@ const contracts: Record<Mount['name'], Contract> = {
   'ai-chat': { plugins: [aiChat], prefix: '' },
   'auth-signup': { plugins: [authSignup], prefix: '/auth' },
   'auth-register': { plugins: [authRegister], prefix: '/auth' },
-  oauth: { plugins: [oauth], prefix: '' },
+  oauth: { plugins: [oauth], wellKnown: oauthMetadata, prefix: '' },
 }
 
 /** Mounts the contracts that are listed. */
@@ -46,10 +49,11 @@ export default fp<ContractOptions & { contracts: readonly Mount[] }>(
     const owners = new Map<string, string>()
     for (const { name, at } of mounts)
       await app.register(async (scope) => {
-        const { plugins, prefix } = contracts[name]
+        const { plugins, prefix, wellKnown } = contracts[name]
         requireAccessMark(scope)
         requireFreePaths(scope, name, owners)
         for (const plugin of plugins) await scope.register(plugin, { ...options, prefix: `${at}${prefix}` })
+        if (wellKnown) await scope.register(wellKnown, { ...options, at: `${at}${prefix}` })
       })
   },
   { name: 'routes', dependencies: ['core', 'rate-limit', 'headers', 'bodies'] },

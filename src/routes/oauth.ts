@@ -1,15 +1,15 @@
-import { timingSafeEqual } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, preValidationHookHandler } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { introspect, revoke } from '#src/core/introspection.ts'
 import { refresh } from '#src/core/rotation.ts'
 import { logIn, type TokenPair } from '#src/core/sessions.ts'
-import { digestOf } from '#src/core/tokens.ts'
+import { firstPartyClient } from '#src/core/tokens.ts'
 import { Problem } from '#src/problem.ts'
 import { LoginName, named, originOf, Password, problems, ref, Tokens } from './fields.ts'
 import type { ContractOptions } from './index.ts'
 import { tokensBody } from './grants.ts'
+import { authenticateClient, requireClient } from './oauth-clients.ts'
 
 const ClientFields = {
   client_id: Type.Optional(Type.String({ maxLength: 1024, examples: ['app'] })),
@@ -31,6 +31,7 @@ const TokenInQuestion = named('OAuthTokenInQuestion', {
 const Introspection = named('Introspection', {
   active: Type.Boolean({ examples: [true] }),
   sub: Type.Optional(Type.String({ examples: ['1'] })),
+  client_id: Type.Optional(Type.String({ examples: ['latchkey'] })),
   username: Type.Optional(Type.String({ examples: ['ada'] })),
   token_type: Type.Optional(Type.String({ examples: ['Bearer'] })),
   iss: Type.Optional(Type.String({ examples: ['https://auth.example.com'] })),
@@ -41,32 +42,20 @@ const Introspection = named('Introspection', {
   sid: Type.Optional(Type.String({ examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] })),
   roles: Type.Optional(Type.Array(Type.String(), { examples: [['user']] })),
 })
-const KeySet = named('KeySet', {
-  keys: Type.Array(Type.Unsafe<Record<string, unknown>>({ type: 'object', additionalProperties: true }), {
-    examples: [[{ kty: 'OKP', crv: 'Ed25519', x: 'public', kid: 'a1', alg: 'EdDSA', use: 'sig' }]],
-  }),
-})
-const Uri = Type.String({ examples: ['https://auth.example.com/oauth/token'] })
-const Words = Type.Array(Type.String(), { examples: [['password']] })
-const Metadata = named('AuthorizationServerMetadata', {
-  issuer: Uri,
-  token_endpoint: Uri,
-  revocation_endpoint: Uri,
-  introspection_endpoint: Uri,
-  jwks_uri: Uri,
-  response_types_supported: Words,
-  grant_types_supported: Words,
-  token_endpoint_auth_methods_supported: Words,
-  revocation_endpoint_auth_methods_supported: Words,
-  introspection_endpoint_auth_methods_supported: Words,
-})
 
 const form = { consumes: ['application/x-www-form-urlencoded'], tags: ['oauth'], security: [] }
 const open = { config: { access: 'public', oauthErrors: true } } as const
 
-/** OAuth 2.0 by the book, for a first party: RFC 6749 (password, refresh_token), 7009, 7662, 7517, 8414. */
+/** OAuth 2.0 by the book, for a first party: RFC 6749 (password, refresh_token), 7009, 7662. */
 const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, audience, oauthClients }) => {
   const { core, limit } = app
+  app.removeContentTypeParser('application/json')
+  app.addContentTypeParser('application/json', (_request, _body, done) =>
+    done(
+      new Problem('media_type_unsupported', { detail: 'The body must be a form (application/x-www-form-urlencoded).' }),
+    ),
+  )
+  app.addHook('preValidation', leaveOutEmpty)
 
   app.post(
     '/oauth/token',
@@ -89,7 +78,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       },
     },
     async (request) => {
-      authenticateClient(request, { required: false })
+      authenticateClient(request, oauthClients)
       return tokensBody(await grant(request))
     },
   )
@@ -112,7 +101,7 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       },
     },
     async (request) => {
-      authenticateClient(request, { required: false })
+      authenticateClient(request, oauthClients)
       await revoke(core, request.body.token, originOf(request))
       return {}
     },
@@ -132,13 +121,14 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       },
     },
     async (request) => {
-      authenticateClient(request, { required: true })
+      requireClient(request, oauthClients)
       const state = await introspect(core, request.body.token)
       if (!state.active) return { active: false }
       const { account, claims, tokenType, sessionId, expiresAt } = state
       return {
         active: true,
         sub: String(account.id),
+        client_id: firstPartyClient,
         username: account.username ?? account.email ?? '',
         token_type: tokenType,
         iss: issuer,
@@ -147,56 +137,6 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
         exp: expiresAt,
         sid: sessionId,
         roles: account.roles,
-      }
-    },
-  )
-
-  app.get(
-    '/.well-known/jwks.json',
-    {
-      ...open,
-      schema: {
-        operationId: 'getKeySet',
-        summary: 'Public keys of the access tokens (RFC 7517)',
-        description: 'Empty with HS256; holds the next key before it signs.',
-        tags: ['oauth'],
-        security: [],
-        response: { 200: KeySet, ...problems([400]) },
-      },
-    },
-    async (_request, reply) => {
-      reply.header('cache-control', 'public, max-age=300')
-      return { keys: app.keyRing.publicKeys() }
-    },
-  )
-
-  app.get(
-    '/.well-known/oauth-authorization-server',
-    {
-      ...open,
-      schema: {
-        operationId: 'getServerMetadata',
-        summary: 'Metadata (RFC 8414)',
-        description: 'For clients that discover the endpoints.',
-        tags: ['oauth'],
-        security: [],
-        response: { 200: Metadata, ...problems([400]) },
-      },
-    },
-    async (_request, reply) => {
-      const at = `${issuer}${app.prefix === '/' ? '' : app.prefix}`
-      reply.header('cache-control', 'public, max-age=300')
-      return {
-        issuer,
-        token_endpoint: `${at}/oauth/token`,
-        revocation_endpoint: `${at}/oauth/revoke`,
-        introspection_endpoint: `${at}/oauth/introspect`,
-        jwks_uri: `${at}/.well-known/jwks.json`,
-        response_types_supported: [],
-        grant_types_supported: ['password', 'refresh_token'],
-        token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
-        revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
-        introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
       }
     },
   )
@@ -213,18 +153,6 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
       return asGrant(refresh(core, refreshToken, originOf(request)))
     }
     throw new Problem('grant_type_unsupported')
-  }
-
-  /** RFC 6749 §2.3.1. A client that is not configured is a public one, and its empty secret says nothing. */
-  function authenticateClient(request: FastifyRequest, { required }: { required: boolean }): void {
-    const [id, secret] = basicCredentials(request) ?? [
-      fieldsOf(request).client_id ?? '',
-      fieldsOf(request).client_secret ?? '',
-    ]
-    const expected = oauthClients.get(id)
-    if (expected === undefined && !required) return
-    if (expected === undefined || !timingSafeEqual(digestOf(Buffer.from(secret)), digestOf(Buffer.from(expected))))
-      throw new Problem('client_invalid', { headers: { 'www-authenticate': 'Basic realm="oauth"' } })
   }
 }
 
@@ -248,16 +176,10 @@ function missing(name: string): Problem {
   })
 }
 
-/** The credentials of `Authorization: Basic`; `undefined` without them, or when they are empty, as Swagger UI sends them. */
-function basicCredentials({ headers }: FastifyRequest): [id: string, secret: string] | undefined {
-  const encoded = /^basic ([A-Za-z0-9+/]+=*)$/i.exec(headers.authorization ?? '')?.[1]
-  if (encoded === undefined) return undefined
-  const [id = '', ...rest] = Buffer.from(encoded, 'base64').toString('utf8').split(':')
-  try {
-    return id === '' ? undefined : [decodeURIComponent(id), decodeURIComponent(rest.join(':'))]
-  } catch {
-    return [id, rest.join(':')]
-  }
+/** RFC 6749 §3.2: a parameter without a value counts as left out. */
+const leaveOutEmpty: preValidationHookHandler = ({ body }, _reply, done) => {
+  for (const [name, value] of Object.entries(body ?? {})) if (value === '') Reflect.deleteProperty(body as object, name)
+  done()
 }
 
 export default oauth

@@ -2,6 +2,7 @@ import { execFile, spawnSync } from 'node:child_process'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { promisify } from 'node:util'
+import type { FastifyInstance } from 'fastify'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
 import { describe, expect, test } from 'vitest'
@@ -59,6 +60,58 @@ describe('POST /oauth/token', () => {
     const empty = await post(app, '/oauth/token', formOf(grant), { ...form, authorization: 'Basic Og==' })
     expect(empty.statusCode).toBe(200)
   })
+
+  test.each(['unknown:secret', ':secret', `${client.id}:`])('refuses the Basic credentials %j', async (credentials) => {
+    const { email } = await signedUp(app)
+    const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`
+    const grant = formOf({ grant_type: 'password', username: email, password })
+    const reply = await post(app, '/oauth/token', grant, { ...form, authorization })
+    expect([...errorOf(reply), reply.headers['www-authenticate']]).toEqual([
+      401,
+      'invalid_client',
+      'Basic realm="oauth"',
+    ])
+  })
+
+  test('refuses a Basic header that cannot be read', async () => {
+    const reply = await post(app, '/oauth/token', formOf({ grant_type: 'password' }), {
+      ...form,
+      authorization: 'Basic ?',
+    })
+    expect(errorOf(reply)).toEqual([401, 'invalid_client'])
+  })
+
+  test('refuses credentials in the header and in the body at once (RFC 6749 §2.3); the id alone is none', async () => {
+    const { tokens } = await signedUp(app)
+    const ask = (path: string, fields: Record<string, string>) =>
+      post(app, path, formOf({ token: tokens.access_token, ...fields }), { ...form, ...basic })
+    for (const path of ['/oauth/token', '/oauth/revoke', '/oauth/introspect'])
+      for (const fields of [
+        { client_id: client.id, client_secret: client.secret },
+        { client_id: 'other' },
+        { client_secret: 'wrong' },
+      ])
+        expect(errorOf(await ask(path, { grant_type: 'password', ...fields }))).toEqual([400, 'invalid_request'])
+    expect((await ask('/oauth/introspect', { client_id: client.id })).json()).toMatchObject({ active: true })
+  })
+
+  test('counts a parameter without a value as left out (RFC 6749 §3.2)', async () => {
+    const { tokens } = await signedUp(app)
+    const fields = { grant_type: 'refresh_token', username: '', password: '', scope: '', client_id: '' }
+    expect((await token({ ...fields, refresh_token: tokens.refresh_token })).statusCode).toBe(200)
+    for (const empty of [{ refresh_token: '' }, { grant_type: '', refresh_token: tokens.refresh_token }])
+      expect(errorOf(await token({ ...fields, ...empty }))).toEqual([400, 'invalid_request'])
+  })
+
+  test.each(['/oauth/token', '/oauth/revoke', '/oauth/introspect'])('takes a form and no JSON at %s', async (path) => {
+    const { tokens } = await signedUp(app)
+    const fields = { grant_type: 'refresh_token', refresh_token: tokens.refresh_token, token: tokens.refresh_token }
+    const reply = await post(app, path, fields, basic)
+    expect([reply.statusCode, reply.json<{ detail: string }>().detail]).toEqual([
+      415,
+      'The body must be a form (application/x-www-form-urlencoded).',
+    ])
+  })
 })
 
 describe('POST /oauth/revoke (RFC 7009)', () => {
@@ -77,6 +130,25 @@ describe('POST /oauth/revoke (RFC 7009)', () => {
   })
 })
 
+describe('POST /oauth/revoke', () => {
+  test('refuses a known client with a wrong secret, and ends nothing', async () => {
+    const { tokens, me } = await signedUp(app)
+    const fields = { token: tokens.refresh_token, client_id: client.id, client_secret: 'wrong' }
+    expect(errorOf(await post(app, '/oauth/revoke', formOf(fields), form))).toEqual([401, 'invalid_client'])
+    expect((await me()).statusCode).toBe(200)
+  })
+
+  test.each(['refresh_token', 'access_token'] as const)(
+    'answers 503 for a %s while the database does not answer',
+    async (kind) => {
+      const { tokens, me } = await signedUp(app)
+      const reply = await whileLocked(() => revoke(tokens[kind]))
+      expect([reply.statusCode, reply.headers['retry-after']]).toEqual([503, '2'])
+      expect((await me()).statusCode).toBe(200)
+    },
+  )
+})
+
 describe('POST /oauth/introspect (RFC 7662)', () => {
   test('tells a client what a token stands for', async () => {
     const { tokens, userId, email } = await signedUp(app)
@@ -84,6 +156,7 @@ describe('POST /oauth/introspect (RFC 7662)', () => {
     expect(access).toMatchObject({
       active: true,
       sub: String(userId),
+      client_id: 'latchkey',
       username: email,
       token_type: 'Bearer',
       iss: issuer,
@@ -104,6 +177,31 @@ describe('POST /oauth/introspect (RFC 7662)', () => {
     await sql`update users set is_active = false where id = ${disabled.userId}`
     expect((await introspect(disabled.tokens.access_token)).json()).toEqual({ active: false })
   })
+
+  test.each([
+    [
+      'that has expired',
+      (id: number) =>
+        sql`update refresh_tokens set expires_at = now() where session_id in (select id from sessions where user_id = ${id})`,
+    ],
+    ['whose session has expired', (id: number) => sql`update sessions set expires_at = now() where user_id = ${id}`],
+    ['whose session has ended', (id: number) => sql`update sessions set revoked_at = now() where user_id = ${id}`],
+    ['whose user is locked', (id: number) => sql`update users set is_active = false where id = ${id}`],
+  ])('calls a refresh token %s not active', async (_name, change) => {
+    const { tokens, userId } = await signedUp(app)
+    await change(userId)
+    expect((await introspect(tokens.refresh_token)).json()).toEqual({ active: false })
+  })
+
+  test.each(['refresh_token', 'access_token'] as const)(
+    'answers 503 for a %s while the database does not answer, never that it is not active',
+    async (kind) => {
+      const { tokens } = await signedUp(app)
+      const reply = await whileLocked(() => introspect(tokens[kind]))
+      expect([reply.statusCode, reply.headers['retry-after']]).toEqual([503, '2'])
+      expect(reply.json()).not.toHaveProperty('active')
+    },
+  )
 
   test('§2.1: needs the credentials of a client', async () => {
     const { tokens } = await signedUp(app)
@@ -127,7 +225,35 @@ describe('/.well-known', () => {
       response_types_supported: [],
     })
     expect(metadata.headers['cache-control']).toBe('public, max-age=300')
+    expect(metadata.headers).not.toHaveProperty('pragma')
     expect((await get(app, '/.well-known/jwks.json')).headers['cache-control']).toBe('public, max-age=300')
+  })
+})
+
+describe('RFC 8414 §3.1', () => {
+  const wellKnown = '/.well-known/oauth-authorization-server'
+  const endpointAt = async (service: FastifyInstance, url: string) =>
+    (await get(service, url)).json<{ issuer: string; token_endpoint: string }>().token_endpoint
+
+  test('the metadata of an issuer with a path is where clients look for it, and where it was', async () => {
+    const { app: service } = await startService({ PUBLIC_URL: 'https://example.com/auth' })
+    for (const url of [wellKnown, `${wellKnown}/auth`])
+      expect(await endpointAt(service, url)).toBe('https://example.com/auth/oauth/token')
+    expect(Object.keys(service.swagger().paths ?? {})).not.toContain(`${wellKnown}/auth`)
+  })
+
+  test('so it is when the contract has a prefix', async () => {
+    const settings = { PUBLIC_URL: 'https://example.com/auth', CONTRACTS: 'kanban,oauth:/sso' }
+    const { app: service } = await startService(settings)
+    for (const url of [`/sso${wellKnown}`, `${wellKnown}/auth`, `/sso${wellKnown}/auth`])
+      expect(await endpointAt(service, url)).toBe('https://example.com/auth/sso/oauth/token')
+    expect((await get(service, '/sso/.well-known/jwks.json')).json()).toEqual({ keys: [] })
+  })
+
+  test('a prefix alone leaves the metadata at the root, too', async () => {
+    const { app: service } = await startService({ PUBLIC_URL: 'https://example.com', CONTRACTS: 'oauth:/sso' })
+    for (const url of [wellKnown, `/sso${wellKnown}`])
+      expect(await endpointAt(service, url)).toBe('https://example.com/sso/oauth/token')
   })
 })
 
@@ -181,6 +307,14 @@ describe('an OAuth client that nobody here wrote', () => {
     },
   )
 })
+
+/** Runs `use` while another connection holds the sessions, longer than a statement waits. */
+async function whileLocked<T>(use: () => Promise<T>): Promise<T> {
+  return sql.begin(async (transaction) => {
+    await transaction`lock table sessions in access exclusive mode`
+    return use()
+  }) as Promise<T>
+}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
