@@ -51,12 +51,12 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
     .send(bodyOf(problem))
 }
 
-/** RFC 6750 §3: no error code when no token was sent; the words of the catalogue hold no quotes. */
+/** RFC 6750 §3: a parameter at least, no error code when no token was sent; the words of the catalogue hold no quotes. */
 function challengeOf({ code, error, detail }: Problem): string {
-  if (code === 'insufficient_scope') return `Bearer error="${error}", error_description="${detail}", scope="admin"`
-  if (error === 'invalid_token' || code === 'malformed_authorization')
-    return `Bearer error="${error}", error_description="${detail}"`
-  return 'Bearer'
+  const challenge = 'Bearer realm="latchkey"'
+  const described = `${challenge}, error="${error}", error_description="${detail}"`
+  if (code === 'insufficient_scope') return `${described}, scope="admin"`
+  return error === 'invalid_token' || code === 'malformed_authorization' ? described : challenge
 }
 
 const frameworkCodes: Record<string, ProblemCode> = {

@@ -6,6 +6,8 @@ import type { Config } from '#src/config.ts'
 /** Of the OWASP REST security headers those that browsers of today know; constant, so they cost nothing to make. */
 export const securityHeaders = {
   'cache-control': 'no-store',
+  // RFC 6749 §5.1 wants it beside `no-store` wherever a token is.
+  pragma: 'no-cache',
   'content-security-policy': "default-src 'none';frame-ancestors 'none'",
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',

@@ -84,7 +84,7 @@ describe('POST /api/v1/token', () => {
     const unknown = await post(app, '/api/v1/token', { username: newEmail(), password })
     await sql`update users set is_active = false where id = ${userId}`
     const disabled = await post(app, '/api/v1/token', { username: email, password })
-    expect([wrong.statusCode, wrong.headers['www-authenticate']]).toEqual([401, 'Bearer'])
+    expect([wrong.statusCode, wrong.headers['www-authenticate']]).toEqual([401, 'Bearer realm="latchkey"'])
     expect(unknown.body).toBe(wrong.body)
     expect(disabled.body).toBe(wrong.body)
   })

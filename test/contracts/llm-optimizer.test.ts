@@ -77,6 +77,6 @@ describe('llm-optimizer', () => {
 
   test.each([['GET', '/me'] as const, ['POST', '/logout'] as const])('%s %s is protected', async (method, url) => {
     const reply = await app.inject({ method, url })
-    expect([reply.statusCode, reply.headers['www-authenticate']]).toEqual([401, 'Bearer'])
+    expect([reply.statusCode, reply.headers['www-authenticate']]).toEqual([401, 'Bearer realm="latchkey"'])
   })
 })

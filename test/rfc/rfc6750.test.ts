@@ -99,7 +99,9 @@ describe('a forged access token', () => {
   test.each(Object.entries(forgeries))('with %s is a 401 invalid_token', async (_name, token) => {
     const reply = await me(`Bearer ${token}`)
     expect([reply.statusCode, reply.json<{ error?: string }>().error]).toEqual([401, 'invalid_token'])
-    expect(reply.headers['www-authenticate']).toMatch(/^Bearer error="invalid_token", error_description="[^"]+"$/)
+    expect(reply.headers['www-authenticate']).toMatch(
+      /^Bearer realm="latchkey", error="invalid_token", error_description="[^"]+"$/,
+    )
   })
 
   test('is told from a good one', async () => {
@@ -109,10 +111,10 @@ describe('a forged access token', () => {
 })
 
 describe('RFC 6750 §3', () => {
-  test('without a token the challenge names no error', async () => {
+  test('without a token the challenge has a parameter and names no error', async () => {
     const reply = await me()
-    expect([reply.statusCode, reply.headers['www-authenticate']]).toEqual([401, 'Bearer'])
-    expect((await me('Basic Og==')).headers['www-authenticate']).toBe('Bearer')
+    expect([reply.statusCode, reply.headers['www-authenticate']]).toEqual([401, 'Bearer realm="latchkey"'])
+    expect((await me('Basic Og==')).headers['www-authenticate']).toBe('Bearer realm="latchkey"')
   })
 
   test.each(['Bearer', 'Bearer ', 'Bearer a b', 'Bearer ä', 'Bearer "x"'])(
