@@ -109,6 +109,17 @@ const cases: Case[] = [
   firing('EventLoopLate', 'it is 300 ms late', { nodejs_eventloop_lag_p99_seconds: '0.3x60' }),
   quiet('EventLoopLate', 'it is 20 ms late', { nodejs_eventloop_lag_p99_seconds: '0.02x60' }),
 
+  firing('RedisAway', 'it is', { auth_redis_up: '0x60' }),
+  quiet('RedisAway', 'it was for a moment', { auth_redis_up: '1x57 0 1x2' }),
+
+  firing(
+    'ManyRefused',
+    'two a second are',
+    { 'auth_rate_limited_total{limit="login"}': '0+120x60' },
+    { limit: 'login' },
+  ),
+  quiet('ManyRefused', 'a few are', { 'auth_rate_limited_total{limit="login"}': '0+6x60' }),
+
   firing('MailStuck', 'some wait and none is sent', {
     auth_mail_queued: '3x60',
     ...outcome('auth_mail_total', 'sent', '7x60'),
@@ -124,7 +135,8 @@ const cases: Case[] = [
 ]
 
 const contracts = 'kanban,oauth,llm-optimizer:/llm,ai-chat:/chat,auth-signup:/signup,auth-register:/register'
-const { app } = await startService({ CONTRACTS: contracts })
+// The gauge of Redis is there where one is set, whether it answers or not.
+const { app } = await startService({ CONTRACTS: contracts, RATE_LIMITS: 'on', REDIS_URL: 'redis://127.0.0.1:1' })
 const routes = Object.entries(app.swagger().paths ?? {}).flatMap(([path, item]) =>
   Object.keys(item ?? {}).map((method) => ({ route: path.replace(/\{(\w+)\}/g, ':$1'), method: method.toUpperCase() })),
 )
