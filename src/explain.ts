@@ -34,7 +34,7 @@ function sentenceOf(error: Error): string | undefined {
   if (sentences[code] !== undefined) return sentences[code]
   if (syscall === 'listen' && code === 'EACCES') return 'The port may not be used by this user; set PORT.'
   if (syscall === 'connect' || away.test(code))
-    return `The start failed with ${code}. Is the database reachable, with this user and password?`
+    return `The database cannot be used (${code}). Is the database reachable, with this user and password?`
   if (certificate.test(code)) return `The certificate of the database is not trusted (${code}); see docs/operations.md.`
   if (code.startsWith('CSV_')) return `The file cannot be read as CSV (${code}).`
   if (error.name === 'PostgresError') return `The database answered with the error ${code}.`
