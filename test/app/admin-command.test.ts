@@ -35,7 +35,7 @@ describe('admin list', () => {
     await runAdmin(url, ['import', '-'], many)
     const line = `set -o pipefail; ${process.execPath} src/admin.ts list | head -1`
     const options = { env: { PATH: process.env['PATH'] ?? '', ...onDatabase(url) } }
-    const { stdout, stderr } = await promisify(execFile)('bash', ['-c', line], options)
+    const { stdout, stderr } = await promisify(execFile)('bash', ['--norc', '-c', line], options)
     expect([stdout, stderr]).toEqual([expect.stringMatching(/^ID .*\n$/), ''])
   })
 

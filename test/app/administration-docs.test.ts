@@ -10,7 +10,7 @@ import { commands } from '#src/admin/commands.ts'
 import { presetNames } from '#src/admin/columns.ts'
 import { form, formOf, get, post } from '#test/support/actors.ts'
 import { onDatabase, temporaryFolder } from '#test/support/process.ts'
-import { cloneDatabase, startService } from '#test/support/service.ts'
+import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
 
 const run = promisify(execFile)
 const document = (name: string) => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8')
@@ -28,7 +28,7 @@ const password = 'correct-horse-battery-staple'
 async function paste(script: string, url: string, cwd: string): Promise<string> {
   const npm = `npm() { shift 3; printf '%s\\n' '${password}' | '${process.execPath}' '${process.cwd()}/src/admin.ts' "$@"; }\n`
   const env = { PATH: process.env['PATH'] ?? '', ...onDatabase(url) }
-  const { stdout } = await run('bash', ['-euo', 'pipefail', '-c', npm + script], { cwd, env })
+  const { stdout } = await run('bash', ['--norc', '-euo', 'pipefail', '-c', npm + script], { cwd, env })
   return stdout
 }
 
@@ -94,49 +94,47 @@ describe('docs/migrating.md', () => {
     expect(new Set(['latchkey', ...table.map(([preset]) => preset)])).toEqual(new Set(presetNames))
   })
 
-  test.each(table)(
-    'has commands that bring the users of %s along, who can then log in',
-    async (preset = '', dump = '') => {
-      const database = await cloneDatabase()
-      const { url, sql } = database
-      const cwd = await temporaryFolder()
-      const hash = await bcrypt(password, 4)
-      const file = /users\.\w+/.exec(dump)?.[0] ?? ''
-      const [names, values] = (old[preset] ?? '').split(/\)\s+values \(/)
-      if (values === undefined) {
-        const line = {
-          _id: { $oid: '65f1c0ffee65f1c0ffee65f1' },
-          email: 'ada@example.com',
-          name: 'Ada',
-          hashed_password: hash,
-        }
-        await writeFile(join(cwd, file), `${JSON.stringify(line)}\n`)
-      } else {
-        const query = `select * from (values (${values.replace('HASH', `'${hash}'`)})) as old (${names})`
-        await writeFile(
-          join(cwd, file),
-          await text(await sql.unsafe(`copy (${query}) to stdout csv header`).readable()),
-        )
-      }
-      const examples = [...document('migrating.md').matchAll(/`(npm run admin -- [^`]+)`/g)]
-        .map(([, example = '']) => example.replace('PRESET', preset).replace('users.csv', file))
-        .filter((example) => example.includes(file))
-      const [tried, ...others] = examples
-      expect(examples).toHaveLength(3)
+  /** Writes what the dump of a service would, and resolves to the imports that the document shows. */
+  async function dumped([preset = '', dump = '']: string[], { sql }: TestDatabase, cwd: string): Promise<string[]> {
+    const file = /users\.\w+/.exec(dump)?.[0] ?? 'users.jsonl'
+    const hash = await bcrypt(password, 4)
+    const [names, values] = (old[preset] ?? '').split(/\)\s+values \(/)
+    if (values === undefined) {
+      const id = { $oid: '65f1c0ffee65f1c0ffee65f1' }
+      const line = { _id: id, email: 'ada@example.com', name: 'Ada', hashed_password: hash }
+      await writeFile(join(cwd, file), `${JSON.stringify(line)}\n`)
+    } else {
+      const query = `select * from (values (${values.replace('HASH', `'${hash}'`)})) as old (${names})`
+      await writeFile(join(cwd, file), await text(await sql.unsafe(`copy (${query}) to stdout csv header`).readable()))
+    }
+    const examples = [...document('migrating.md').matchAll(/`(npm run admin -- import [^`]*users\.[^`]+)`/g)]
+    return examples.map(([, example = '']) => example.replace('PRESET', preset).replace('users.csv', file))
+  }
 
-      expect(await paste(tried ?? '', url, cwd)).toContain('Would import 1 users of 1 rows; refused: 0')
-      expect(await sql`select from users`).toHaveLength(0)
-      const imported = await paste((tried ?? '').replace(' --dry-run', ''), url, cwd)
-      expect(imported).toContain('Imported 1 users of 1 rows; refused: 0')
-      expect(imported).toContain('0 argon2id, 1 bcrypt, 0 none')
-      for (const example of others) expect(await paste(example, url, cwd)).toContain('(1 registered already)')
-      await paste('npm run admin -- export new.jsonl', url, cwd)
-      expect(readFileSync(join(cwd, 'new.jsonl'), 'utf8')).toContain(hash)
+  test.each(table)('has a command that brings the users of %s along, who can then log in', async (...row) => {
+    const database = await cloneDatabase()
+    const cwd = await temporaryFolder()
+    const [tried = ''] = await dumped(row, database, cwd)
+    const said = await paste(tried.replace(' --dry-run', ''), database.url, cwd)
+    expect(said).toContain('Imported 1 users of 1 rows; refused: 0')
+    expect(said).toContain('0 argon2id, 1 bcrypt, 0 none')
+    const { app } = await startService({}, database)
+    const [{ name } = {}] = await database.sql`select coalesce(email, username) as name from users`
+    const reply = await post(app, '/api/v1/token', formOf({ username: String(name), password }), form)
+    expect(reply.statusCode).toBe(200)
+  })
 
-      const { app } = await startService({}, database)
-      const [{ name } = {}] = await sql`select coalesce(email, username) as name from users`
-      const reply = await post(app, '/api/v1/token', formOf({ username: String(name), password }), form)
-      expect(reply.statusCode).toBe(200)
-    },
-  )
+  test('has examples that work as they are pasted', async () => {
+    const database = await cloneDatabase()
+    const cwd = await temporaryFolder()
+    const [tried = '', passwordless = '', updating = '', ...others] = await dumped(table[0] ?? [], database, cwd)
+    expect(others).toEqual([])
+    expect(await paste(tried, database.url, cwd)).toContain('Would import 1 users of 1 rows')
+    expect(await database.sql`select from users`).toHaveLength(0)
+    expect(await paste(passwordless, database.url, cwd)).toContain('Imported 1 users of 1 rows')
+    await database.sql`update users set password_hash = null`
+    expect(await paste(updating, database.url, cwd)).toContain('Filled in what was missing in 1 accounts.')
+    for (const [, example = ''] of document('migrating.md').matchAll(/`(npm run admin -- export [^`]+)`/g))
+      expect(await paste(example, database.url, cwd)).toMatch(/^The users are in (new|users)\.jsonl;/)
+  })
 })
