@@ -130,7 +130,7 @@ function endsWith(child: ChildProcess): () => Promise<void> {
 /** What `npm start` gives to Node, without the file of settings. */
 function startArguments(): string[] {
   const [, line = ''] = /^exec "\$node" (.*) "\$@"$/m.exec(readFileSync(join(root, 'src/service.sh'), 'utf8')) ?? []
-  return line.split(' ').filter((argument) => !argument.startsWith('--env-file'))
+  return line.split(' ').filter((argument) => argument !== '$env_file')
 }
 
 async function isReady(base: string): Promise<boolean> {

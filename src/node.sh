@@ -3,3 +3,6 @@
 node=$("${npm_node_execpath:-node}" src/find-node.js) || exit 1
 # The tools are found by PATH. The folder of a packaged Node holds nothing else.
 case $node in */node_modules/*) PATH=${node%/*}:$PATH ;; esac
+# Node says so when `--env-file-if-exists` finds none.
+env_file=
+[ ! -f .env ] || env_file=--env-file=.env

@@ -6,6 +6,8 @@ import type { Project } from './project.ts'
 
 const certificates = '/etc/ssl/certs/ca-certificates.crt'
 const limitMs = 300_000
+/** Programs find their libraries by /proc; the mount goes with the last of the processes. */
+const enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
 
 /** Why there can be no minimal Debian here. */
 export function lacksForMinimalDebian(): string | undefined {
@@ -36,6 +38,6 @@ export function projectIn(debian: string, toolchain: string, name: string): Proj
   return {
     folder: '/',
     env: { ...env, HOME: '/root', NODE_EXTRA_CA_CERTS: certificates },
-    through: ['chroot', debian, 'sh', '-c', `cd /${name}/app && exec "$@"`, 'sh'],
+    through: ['unshare', '--mount', 'sh', '-c', enter, debian, 'sh', '-c', `cd /${name}/app && exec "$@"`, 'sh'],
   }
 }

@@ -26,7 +26,7 @@ const trials: Trial[] = [
   { node: '26', npm: '12', alone: true },
 ]
 const rounds = 10
-const limitMs = 25 * 60_000
+const limitMs = 35 * 60_000
 
 const folder = mkdtempSync(join(tmpdir(), 'latchkey-install-'))
 // The embedded Postgres runs as another user, who has to get through.
