@@ -13,7 +13,7 @@ describe('the explanation of a start that failed', () => {
   test.each([
     [
       withCode('ECONNREFUSED', { syscall: 'connect' }),
-      /^The start failed with ECONNREFUSED\. Is the database reachable/,
+      /^The database cannot be used \(ECONNREFUSED\)\. Is the database reachable/,
     ],
     [withCode('ENOENT', { syscall: 'connect', address: '/run/.s.PGSQL.5432' }), /Is the database reachable/],
     [withCode('CONNECT_TIMEOUT'), /Is the database reachable/],
