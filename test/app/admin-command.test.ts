@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { runAdmin, runOnTerminal } from '#test/support/admin.ts'
 import { form, formOf, get, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { eventually, mailsTo } from '#test/support/mail.ts'
-import { onDatabase } from '#test/support/process.ts'
+import { bare, onDatabase } from '#test/support/process.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 
 const service = await startService()
@@ -34,7 +34,7 @@ describe('admin list', () => {
     const many = Array.from({ length: 3000 }, (_, i) => `{"email":"u${i}@example.com","password_hash":null}\n`).join('')
     await runAdmin(url, ['import', '-'], many)
     const line = `set -o pipefail; ${process.execPath} src/admin.ts list | head -1`
-    const options = { env: { PATH: process.env['PATH'] ?? '', ...onDatabase(url) } }
+    const options = { env: { ...bare, ...onDatabase(url) } }
     const { stdout, stderr } = await promisify(execFile)('bash', ['--norc', '-c', line], options)
     expect([stdout, stderr]).toEqual([expect.stringMatching(/^ID .*\n$/), ''])
   })

@@ -9,7 +9,7 @@ import { describe, expect, test } from 'vitest'
 import { commands } from '#src/admin/commands.ts'
 import { presetNames } from '#src/admin/columns.ts'
 import { form, formOf, get, post } from '#test/support/actors.ts'
-import { onDatabase, temporaryFolder } from '#test/support/process.ts'
+import { bare, onDatabase, temporaryFolder } from '#test/support/process.ts'
 import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
 
 const run = promisify(execFile)
@@ -27,7 +27,7 @@ const password = 'correct-horse-battery-staple'
 /** Runs lines of a document as they are pasted; whoever is asked for a password types one. */
 async function paste(script: string, url: string, cwd: string): Promise<string> {
   const npm = `npm() { shift 3; printf '%s\\n' '${password}' | '${process.execPath}' '${process.cwd()}/src/admin.ts' "$@"; }\n`
-  const env = { PATH: process.env['PATH'] ?? '', ...onDatabase(url) }
+  const env = { ...bare, ...onDatabase(url) }
   const { stdout } = await run('bash', ['--norc', '-euo', 'pipefail', '-c', npm + script], { cwd, env })
   return stdout
 }
@@ -58,7 +58,7 @@ describe('docs/administration.md', () => {
     const { app, url, sql } = service
     await sql`insert into users (email) values ('first@example.com'), ('ada@example.com')`
     await paste(blocks('administration.md', 'sh')[0] ?? '', url, await temporaryFolder())
-    expect(await sql`select email, username, roles::text from users order by id`).toEqual([
+    expect(await sql`select email, username, roles::text from users where deleted_at is null order by id`).toEqual([
       { email: 'first@example.com', username: null, roles: '{user}' },
       { email: 'you@example.com', username: 'you', roles: '{user,admin}' },
     ])

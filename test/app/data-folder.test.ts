@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
 import { DataFolderError, keptSecretKey, makeFolder } from '#src/data-folder.ts'
-import { startServer, temporaryFolder } from '#test/support/process.ts'
+import { bare, startServer, temporaryFolder } from '#test/support/process.ts'
 
 const canMount = spawnSync('unshare', ['--mount', 'true']).status === 0
 const key = 'a-key-for-tests-0123456789-abcdefghijklmnop'
@@ -102,7 +102,7 @@ describe('secret-key', () => {
 async function startOnMount(folder: string, options: string, fill = 'true') {
   const mount = `mount -t tmpfs -o mode=755,${options} tmpfs "$0" || exit 99; { ${fill}; } 2>/dev/null`
   const script = `${mount}; "$1" src/server.ts 2>&1; code=$?; ls "$0"; exit $code`
-  const env = { PATH: process.env['PATH'] ?? '', PORT: '0', DATA_DIR: folder }
+  const env = { ...bare, PORT: '0', DATA_DIR: folder }
   const child = spawn('unshare', ['--mount', 'sh', '-c', script, folder, process.execPath], { env })
   const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
   return { code: code as number | null, output }

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { onDatabase } from './process.ts'
+import { bare, onDatabase } from './process.ts'
 
 /** A program that does not end by itself has failed. */
 const patience = { timeout: 50_000, killSignal: 'SIGKILL' } as const
@@ -28,7 +28,7 @@ export function runAdmin(databaseUrl: string, args: readonly string[], input = '
 /** As `runAdmin`, on a terminal of its own (util-linux' `script`); `shown` is what the terminal shows. */
 export async function runOnTerminal(databaseUrl: string, args: readonly string[], typed: string) {
   const command = [process.execPath, adminProgram, ...args].map((word) => `'${word}'`).join(' ')
-  const env = { PATH: process.env['PATH'] ?? '', ...onDatabase(databaseUrl) }
+  const env = { ...bare, ...onDatabase(databaseUrl) }
   const child = spawn('script', ['-qefc', command, '/dev/null'], {
     env,
     stdio: ['pipe', 'pipe', 'ignore'],
@@ -46,7 +46,7 @@ export async function runOnTerminal(databaseUrl: string, args: readonly string[]
 
 /** Runs Node with the given environment and no other; resolves when it has ended. */
 export async function runNode(args: readonly string[], input = '', { environment, cwd, stdout }: Surroundings = {}) {
-  const env = { PATH: process.env['PATH'] ?? '', ...environment }
+  const env = { ...bare, ...environment }
   const child = spawn(process.execPath, args, {
     env,
     cwd: cwd ?? process.cwd(),

@@ -16,10 +16,13 @@ export interface ServerProcess {
   readonly exited: Promise<{ code: number | string | null; output: string }>
 }
 
+/** The environment of a program: no more than it takes to find others, and what was compiled for the last one. */
+export const bare = { PATH: process.env['PATH'] ?? '', NODE_COMPILE_CACHE: join(tmpdir(), 'latchkey-compiled') }
+
 /** Starts `src/server.ts` on a free port as `npm start` does, with the given environment and no other. */
 export function startServer(environment: Record<string, string>, cwd = process.cwd()): ServerProcess {
   const program = join(process.cwd(), 'src/server.ts')
-  const env = { PATH: process.env['PATH'] ?? '', PORT: '0', RATE_LIMITS: 'off', ...environment }
+  const env = { ...bare, PORT: '0', RATE_LIMITS: 'off', ...environment }
   return followServer(spawn(process.execPath, [program], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] }))
 }
 
