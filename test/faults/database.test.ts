@@ -27,13 +27,13 @@ const causeOf = (error: unknown) => (error instanceof Problem ? [error.code, err
 const codeOf = (reply: Reply) => (reply.statusCode === 200 ? 'ok' : reply.json<{ code: string }>().code)
 
 /** So many statements of this database that match are under way, or wait for a lock. */
-async function untilActive(count: number, pattern: string, states = ['active', 'Lock']): Promise<void> {
+async function untilActive(count: number, pattern: string, { locked = false } = {}): Promise<void> {
   for (;;) {
     // Within a transaction the view stands still.
     await database.sql`select pg_stat_clear_snapshot()`
     const rows = await database.sql`
       select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
-        and (state = any(${states}) or wait_event_type = any(${states})) and query like ${pattern}`
+        and (wait_event_type = 'Lock' or state = 'active' and not ${locked}::boolean) and query like ${pattern}`
     if (rows.length >= count) return
   }
 }
@@ -59,7 +59,7 @@ describe('a process that stands still', () => {
     await database.sql.unsafe(`begin; select from sessions where user_id = ${userId} for update`)
     const refreshed = send(`${base}/api/v1/refresh`, { refresh_token: tokens.refresh_token })
     // Not while it is only being described: that counts to its time limit.
-    await untilActive(1, '%successor_salt%', ['Lock'])
+    await untilActive(1, '%successor_salt%', { locked: true })
     server.child.kill('SIGSTOP')
     await database.sql`rollback`
     // As long as the fault is to last.
