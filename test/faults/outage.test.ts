@@ -23,7 +23,8 @@ describe('three outages of the database, each longer than the window, under 40 c
     let isOver = false
 
     const client = async (i: number) => {
-      while (!isOver) {
+      for (;;) {
+        if (isOver) return
         const reply = await app.inject({
           method: 'POST',
           url: '/api/v1/refresh',
