@@ -103,6 +103,8 @@ describe('the settings', () => {
       DB_NAME: 'auth_db',
     })
     expect([config.secretKey, config.databaseUrl]).toEqual([secret, 'postgres://app:p%40ss%2Fword@db:5432/auth_db'])
+    const percent = { JWT_SECRET: secret, DB_HOST: 'db', DB_PASSWORD: '100%41' }
+    expect(readConfig(percent).databaseUrl).toContain(':100%2541@')
     expect(readConfig({ JWT_SECRET: secret, DB_HOST: '/run/postgresql' }).databaseUrl).toContain(
       '?host=%2Frun%2Fpostgresql',
     )

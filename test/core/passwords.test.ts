@@ -15,6 +15,13 @@ describe('a password', () => {
     expect(await hashOf(userId)).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/)
   })
 
+  test('is counted in characters, whatever they are made of', () => {
+    const check = (text: string) => requireSuitablePassword(text, [], '/password')
+    expect(() => check('🐎🔋📎🧷')).toThrow('password_unsuitable')
+    expect(() => check('🐎🔋📎🧷'.repeat(25) + 'x')).not.toThrow()
+    expect(() => check(`${'🐎🔋📎🧷🎏'.repeat(25)}abcd`)).toThrow('password_unsuitable')
+  })
+
   test.each([
     'password',
     'PASSWORD',
@@ -133,6 +140,14 @@ describe('a stored hash', () => {
     expect((await post(app, '/api/v1/token', slip)).statusCode).toBe(200)
     expect(await hashOf(userId)).toBe(hash)
     expect((await post(app, '/api/v1/token', { username: email, password: long })).statusCode).toBe(200)
+  })
+
+  test('of fewer passes alone is upgraded', async () => {
+    const { userId, logIn } = await signedUp(app)
+    const hash = await argon2(password, { memoryCost: 19_456, timeCost: 1, parallelism: 1 })
+    await sql`update users set password_hash = ${hash} where id = ${userId}`
+    expect((await logIn()).statusCode).toBe(200)
+    expect(await hashOf(userId)).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/)
   })
 
   test('of weaker parameters is upgraded, also by ten logins at once', async () => {

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { changeUser } from '#src/core/administration.ts'
 import { form, formOf, metric, password, post, type Reply, signedUp } from '#test/support/actors.ts'
 import { linkIn, type Mail, mailsTo, mailTo } from '#test/support/mail.ts'
-import { startService } from '#test/support/service.ts'
+import { secretKey, startService } from '#test/support/service.ts'
 
 const { app, sql } = await startService()
 
@@ -106,6 +106,19 @@ describe('a forgotten password', () => {
     await mailTo(app, email)
     await forgot(email.toUpperCase())
     expect((await mailTo(app, email, 1)).to.address).toBe(email)
+  })
+})
+
+describe('a reset link that was queued under the former SECRET_KEY', () => {
+  test('is sent and works while that is SECRET_KEY_PREVIOUS', async () => {
+    const former = await startService({ MAIL_WORKER: 'off' })
+    const { email } = await signedUp(former.app)
+    await post(former.app, '/api/v1/forgot-password', { email })
+    const settings = { SECRET_KEY: 'another-key-for-tests-0123456789-zyxwvuts', SECRET_KEY_PREVIOUS: secretKey }
+    const { app: present } = await startService(settings, former)
+    const token = tokenIn(await mailTo(present, email, 1))
+    const reply = await post(present, '/api/v1/reset-password', { token, new_password: newPassword })
+    expect(reply.statusCode).toBe(204)
   })
 })
 
