@@ -19,7 +19,6 @@ export const rotationMutants = [
     ],
     'rotation: an expired session is refused': ['state.sessionExpired || state.tokenExpired', 'state.tokenExpired'],
     'rotation: an expired token is refused': ['state.sessionExpired || state.tokenExpired', 'state.sessionExpired'],
-    'rotation: only the parent of the head is replayed': ["isParent ? 'replayed' : 'superseded'", "'replayed'"],
     'rotation: the window is a window': ['if (withinGrace) return', 'if (isParent) return'],
     'rotation: only the parent of the head is late': ['return isParent && mayRetryLate', 'return mayRetryLate'],
     'rotation: late retries have a limit': ['lateCount < refreshLateRetries', 'lateCount <= refreshLateRetries'],
