@@ -28,11 +28,12 @@ try {
   judge('openapi-ts', '--input', file, '--output=generated/hey-api', '--client=@hey-api/client-fetch', '--no-log-file')
   judge('orval', '--input', file, '--output=generated/orval.ts', '--client=fetch', '--fail-on-warnings')
   judge('kubb', 'generate', '--config=kubb.config.ts')
-  judge('openapi', '--input', file, '--output=generated/codegen')
+  // By its path: a linter above has a program of the same name.
+  judge('../openapi-typescript-codegen/bin/index.js', '--input', file, '--output=generated/codegen')
   judge('tsc')
   // Generated code imports without extensions, which Node alone cannot follow.
-  const bundle = { entryPoints: ['calls.ts'], outfile: 'generated/calls.js', bundle: true } as const
-  await build({ ...bundle, platform: 'node', format: 'esm', logLevel: 'warning' })
+  const bundle = { entryPoints: ['./calls.ts'], outfile: 'generated/calls.js', bundle: true } as const
+  await build({ ...bundle, absWorkingDir: import.meta.dirname, platform: 'node', format: 'esm', logLevel: 'warning' })
   const bundled: { calls: typeof calls } = await import('./generated/calls.js')
   await bundled.calls(origin)
   console.log('ok  calls: a registration by each generated client')
