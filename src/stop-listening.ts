@@ -8,6 +8,7 @@ interface Handle {
 }
 
 const limitMs = 1000
+const settleMs = 300
 /** What Node asks for. */
 const usualBacklog = 511
 
@@ -18,7 +19,10 @@ const usualBacklog = 511
 export async function stopListening(server: Server): Promise<void> {
   const plugs: Socket[] = []
   const deadline = performance.now() + limitMs
-  while (!(await isPlugged(server, plugs)) && performance.now() < deadline);
+  // The first time only tells the crowd to wait: whoever is kept out tries again after a second.
+  await isPlugged(server, plugs)
+  do await admitHalves(server)
+  while (!(await isPlugged(server, plugs)) && performance.now() < deadline)
   // `close` of `http.Server` would close idle connections, too.
   Server.prototype.close.call(server)
   for (const plug of plugs) plug.destroy()
@@ -31,17 +35,22 @@ export async function stopListening(server: Server): Promise<void> {
  */
 async function isPlugged(server: Server, plugs: Socket[]): Promise<boolean> {
   const handle = handleOf(server)
-  handle?.listen(usualBacklog)
   const ours = [plugFor(server), plugFor(server), plugFor(server)] as const
   plugs.push(...ours)
   await nextTick()
   handle?.listen(1)
-  await Promise.race([accepted(server, ours[0]), setTimeout(limitMs)])
+  await Promise.race([accepted(server, ours[0]), setTimeout(settleMs)])
   handle?.listen(2)
   const probe = plugFor(server)
   plugs.push(probe)
   await nextTick()
   return handleOf(probe)?.getpeername({}) === 0
+}
+
+/** Lets in whose handshake was cut short when the backlog became full: their system sends again after 200 ms. */
+async function admitHalves(server: Server): Promise<void> {
+  handleOf(server)?.listen(usualBacklog)
+  await setTimeout(settleMs)
 }
 
 /** Connects to ourselves, in the next tick. */
