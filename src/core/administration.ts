@@ -42,7 +42,7 @@ export interface Page<Item, Key> {
 /** A page of users in the order of their ids; it may be short, even empty, before the last one. */
 export async function listUsers(core: Core, search: UserSearch): Promise<Page<Account, number>> {
   const { text, role = null, isActive = null, after = 0, limit } = search
-  const pattern = text === undefined ? null : `%${text.toLowerCase().replaceAll(/[\\%_]/g, '\\$&')}%`
+  const pattern = text === undefined ? null : `%${text.replaceAll(/[\\%_]/g, '\\$&')}%`
   const rows = await core.db.rows(usersWhere, { pattern, role, isActive, after, limit: limit + 1 })
   const found = rows.filter((row): row is Account & FoundUser => row.id !== null)
   const page = pageOf(found, limit, ({ id }) => id)

@@ -10,7 +10,7 @@ import { type Account, accountColumns, lockedTarget, rolesFromTo } from './users
 const input = sql.placeholder
 
 export interface UserFilter extends Record<string, unknown> {
-  /** A LIKE pattern in lower case. */
+  /** A LIKE pattern; the database knows best what its locale takes for the same letter. */
   readonly pattern: string | null
   readonly role: string | null
   readonly isActive: boolean | null
@@ -40,8 +40,9 @@ export const usersWhere = statement<UserFilter, FoundUser>(
     where u.id > ${input('after')}::integer and (edge.id is null or u.id <= edge.id) and u.deleted_at is null
       and (${input('isActive')}::boolean is null or u.is_active = ${input('isActive')}::boolean)
       and (${input('role')}::text is null or ${input('role')}::text = any(u.roles))
-      and (${input('pattern')}::text is null or lower(u.email) like ${input('pattern')}::text
-        or lower(u.username) like ${input('pattern')}::text or lower(u.full_name) like ${input('pattern')}::text)
+      and (${input('pattern')}::text is null or lower(u.email) like lower(${input('pattern')}::text)
+        or lower(u.username) like lower(${input('pattern')}::text)
+        or lower(u.full_name) like lower(${input('pattern')}::text))
     order by u.id limit ${input('limit')}::integer
   ) u on true
   order by u.id`,
