@@ -20,8 +20,15 @@ const installLimitMs = 300_000
 const startLimitMs = 60_000
 const stopLimitMs = 20_000
 
-/** `npm ci`; resolves to nothing, or to the end of what it said. */
+/** `npm ci`; resolves to nothing, or to the end of what it said. A registry that fails once is told and asked again. */
 export function install(project: Project): string | undefined {
+  const fault = installOnce(project)
+  if (fault === undefined) return undefined
+  process.stdout.write(`${fault}; once more\n`)
+  return installOnce(project)
+}
+
+function installOnce(project: Project): string | undefined {
   const { status, stdout, stderr } = run(project, ['npm', 'ci', '--no-audit', '--no-fund'], installLimitMs)
   return status === 0 ? undefined : `npm ci: ${status} ${lastLine(stdout + stderr)}`
 }
