@@ -21,6 +21,19 @@ export function networkOf(address: string): string {
 
 /** An address in its one spelling, without the port that some gateways write after it; `undefined` if it is none. */
 export function readAddress(text = ''): string | undefined {
+  // Every request asks, mostly for one of a few proxies.
+  if (spellings.has(text)) return spellings.get(text)
+  const address = spell(text)
+  if (spellings.size >= maxSpellings) spellings.clear()
+  if (text.length <= longestAddress) spellings.set(text, address)
+  return address
+}
+
+const maxSpellings = 1000
+const longestAddress = 60
+const spellings = new Map<string, string | undefined>()
+
+function spell(text: string): string | undefined {
   const [, bracketed, dotted] = /^(?:\[([^\]]+)\](?::\d+)?|([\d.]+):\d+)$/.exec(text.trim()) ?? []
   const address = bracketed ?? dotted ?? text.trim()
   return isIP(address) === 0 ? undefined : normalizeIP(address, 128)

@@ -49,8 +49,8 @@ export default fp<Pick<Config, 'oauthClients' | 'trustedProxies'>>(
 
     function ignoredHeaderOf({ headers, socket, userAddress }: FastifyRequest): string | undefined {
       if (userAddress === null && headers['x-user-address'] !== undefined) return 'x-user-address'
-      if (isTrusted(socket.remoteAddress)) return undefined
-      return ['x-forwarded-for', 'forwarded'].find((name) => headers[name] !== undefined)
+      const forwarded = ['x-forwarded-for', 'forwarded'].find((name) => headers[name] !== undefined)
+      return forwarded === undefined || isTrusted(socket.remoteAddress) ? undefined : forwarded
     }
   },
   { name: 'address' },

@@ -36,6 +36,7 @@ export default fp(
 
 /** The fields of a form or a query, all of them; what is not UTF-8 becomes a lone surrogate, which `requireText` refuses. */
 export function parseFields(text: string): ParsedUrlQuery {
+  if (text === '') return {}
   const decode = (part: string) => {
     try {
       return decodeURIComponent(part)
