@@ -1,5 +1,6 @@
 import type { Config } from '#src/config.ts'
 import type { Core } from './core.ts'
+import { makeRotations } from './rotations.ts'
 import { makeSessionStates } from './sessions.ts'
 import { deriveKey } from './tokens.ts'
 
@@ -28,6 +29,7 @@ export function composeCore(settings: CoreSettings, { queued, ...parts }: CorePa
   return Object.freeze<Core>({
     ...parts,
     sessionStates: makeSessionStates(parts.db),
+    rotations: makeRotations(parts.db),
     successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
     lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds, refreshLateRetries, sessionsPerUser },
     mail: {

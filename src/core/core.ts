@@ -3,6 +3,7 @@ import type { Database } from '#src/db/client.ts'
 import type { RevokeReason } from '#src/db/sessions.ts'
 import type { Limits } from './limits.ts'
 import type { Passwords } from './passwords.ts'
+import type { Rotations } from './rotations.ts'
 import type { SessionStates } from './sessions.ts'
 import type { AccessTokens } from './tokens.ts'
 
@@ -10,6 +11,7 @@ import type { AccessTokens } from './tokens.ts'
 export interface Core {
   readonly db: Database
   readonly sessionStates: SessionStates
+  readonly rotations: Rotations
   readonly passwords: Passwords
   readonly accessTokens: AccessTokens
   /** Keys of the refresh successor: the current one, then those that still answer a retry. */

@@ -6,7 +6,6 @@ import {
   grantLateRetry,
   refreshTokenState,
   revokeReusedSession,
-  rotateRefreshToken,
   type TokenState,
 } from '#src/db/refresh-tokens.ts'
 import { Problem, type ProblemCode } from '#src/problem.ts'
@@ -84,7 +83,7 @@ async function rotate(core: Core, presented: RefreshToken): Promise<{ grant: Gra
   if (!key) throw new Error('there is no key for refresh tokens')
   const salt = randomBytes(16)
   const token = successorOf(presented, salt, key)
-  const grant = await core.db.row(rotateRefreshToken, {
+  const grant = await core.rotations.rotate({
     sessionId: presented.sessionId,
     generation: presented.generation,
     digest: digestOf(presented.secret),

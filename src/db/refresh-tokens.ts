@@ -12,21 +12,21 @@ export interface Grant {
   readonly sessionExpiresAt: Date
 }
 
+/** What a first use of a refresh token presents, and the successor that it would get. */
+export type Rotation = {
+  readonly sessionId: string
+  readonly generation: number
+  readonly digest: Buffer
+  readonly salt: Buffer
+  readonly successorDigest: Buffer
+  readonly refreshSeconds: number
+}
+
 /**
  * First use of a refresh token: moves the head of its session and inserts the successor, or returns no row and changes
  * nothing. Of any number of concurrent presentations one moves the head; the others wait for its row and find it moved.
  */
-export const rotateRefreshToken = statement<
-  {
-    sessionId: string
-    generation: number
-    digest: Buffer
-    salt: Buffer
-    successorDigest: Buffer
-    refreshSeconds: number
-  },
-  Grant
->(
+export const rotateRefreshToken = statement<Rotation, Grant>(
   sql`
   with head as (
     update ${sessions} s
@@ -45,6 +45,54 @@ export const rotateRefreshToken = statement<
     from head
   )
   select user_id as "userId", roles, expires_at as "sessionExpiresAt" from head`,
+  true,
+)
+
+/**
+ * First uses of several sessions, in one statement that waits for no lock: the row of each that moved, `place` counting
+ * from 1. No row says nothing: the session may only be locked.
+ */
+export const rotateRefreshTokens = statement<
+  {
+    sessionIds: readonly string[]
+    generations: readonly number[]
+    /** These three in hexadecimal. */
+    digests: readonly string[]
+    salts: readonly string[]
+    successorDigests: readonly string[]
+    refreshSeconds: number
+  },
+  Grant & { place: number }
+>(
+  sql`
+  with asked as (
+    select a.session_id, a.generation, decode(a.digest, 'hex') as digest, decode(a.salt, 'hex') as salt,
+      decode(a.successor_digest, 'hex') as successor_digest, a.place
+    from unnest(${input('sessionIds')}::uuid[], ${input('generations')}::integer[], ${input('digests')}::text[],
+      ${input('salts')}::text[], ${input('successorDigests')}::text[])
+      with ordinality as a (session_id, generation, digest, salt, successor_digest, place)
+  ), free as (
+    select asked.* from asked cross join lateral (
+      select from ${sessions} s where s.id = asked.session_id and s.generation = asked.generation
+      limit 1 for no key update skip locked
+    ) s
+  ), head as (
+    update ${sessions} s
+    set generation = s.generation + 1, successor_salt = free.salt, refreshed_at = clock_timestamp()
+    from free, ${refreshTokens} t, ${users} u
+    where s.id = free.session_id and s.generation = free.generation
+      and t.session_id = free.session_id and t.generation = free.generation and t.digest = free.digest
+      and t.expires_at > clock_timestamp()
+      and s.revoked_at is null and s.expires_at > clock_timestamp()
+      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch
+    returning free.place, free.successor_digest, s.id, s.generation, s.expires_at, s.refreshed_at, u.id as user_id, u.roles
+  ), successor as (
+    insert into ${refreshTokens} (session_id, generation, digest, issued_at, expires_at)
+    select id, generation, successor_digest, refreshed_at,
+      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)
+    from head
+  )
+  select place::integer, user_id as "userId", roles, expires_at as "sessionExpiresAt" from head`,
   true,
 )
 
