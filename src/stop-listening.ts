@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { type AddressInfo, connect, Server, type Socket } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 
@@ -7,7 +8,7 @@ interface Handle {
   readonly getpeername: (name: object) => number
 }
 
-const limitMs = 1000
+const limitMs = 3000
 const settleMs = 300
 /** What Node asks for. */
 const usualBacklog = 511
@@ -22,7 +23,7 @@ export async function stopListening(server: Server): Promise<void> {
   // The first time only tells the crowd to wait: whoever is kept out tries again after a second.
   await isPlugged(server, plugs)
   do await admitHalves(server)
-  while (!(await isPlugged(server, plugs)) && performance.now() < deadline)
+  while ((!(await isPlugged(server, plugs)) || hasHalves(server)) && performance.now() < deadline)
   // `close` of `http.Server` would close idle connections, too.
   Server.prototype.close.call(server)
   for (const plug of plugs) plug.destroy()
@@ -51,6 +52,22 @@ async function isPlugged(server: Server, plugs: Socket[]): Promise<boolean> {
 async function admitHalves(server: Server): Promise<void> {
   handleOf(server)?.listen(usualBacklog)
   await setTimeout(settleMs)
+}
+
+/** Whether a handshake is under way, as far as the system (Linux) tells: in a full backlog no other can begin. */
+function hasHalves(server: Server): boolean {
+  const port = (server.address() as AddressInfo).port.toString(16).toUpperCase().padStart(4, '0')
+  // proc(5): local address and port, remote ones, state; 03 is SYN_RECV.
+  const half = new RegExp(`^ *\\d+: [0-9A-F]+:${port} [0-9A-F]+:[0-9A-F]+ 03 `, 'm')
+  return ['/proc/net/tcp', '/proc/net/tcp6'].some((path) => half.test(readIfThere(path)))
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
 }
 
 /** Connects to ourselves, in the next tick. */
