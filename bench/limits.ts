@@ -1,12 +1,15 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/argon2'
+import formbody from '@fastify/formbody'
 import { sql } from 'drizzle-orm'
 import fastify from 'fastify'
 import postgres from 'postgres'
 import { statement, valuesOf } from '#src/db/client.ts'
 import { rotateRefreshToken } from '#src/db/refresh-tokens.ts'
-import { accountColumns } from '#src/db/users.ts'
+import { openSession } from '#src/db/sessions.ts'
+import { accountColumns, userByUsername } from '#src/db/users.ts'
+import { benchPassword } from './load.ts'
 import { digestOfHead, type Head } from './rows.ts'
 
 /** Where the limits run and on which sessions. */
@@ -19,6 +22,21 @@ export interface LimitSettings {
 /** As long as a real one, so that both replies cost the network the same. */
 const accessToken = 'x'.repeat(420)
 const refreshToken = 'x'.repeat(72)
+
+interface Owner {
+  readonly id: number
+  readonly passwordHash: string
+}
+
+/** As the service opens a session. */
+const sessionOptions = {
+  ip: '127.0.0.1',
+  userAgent: null,
+  requestId: randomUUID(),
+  sessionSeconds: 2_592_000,
+  refreshSeconds: 604_800,
+  sessionsPerUser: 100,
+}
 
 /** The SELECT that an authenticated request needs, for one session. */
 export const sessionState = statement<{ sessionId: string; userId: number }, object>(sql`
@@ -51,6 +69,15 @@ async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<num
     const moved = await run(rotateRefreshToken, { ...head, salt, successorDigest, refreshSeconds: 604_800 })
     if (!moved) throw new Error('the head was not moved')
     queue.push({ ...head, generation: head.generation + 1, digest: successorDigest })
+    return { access_token: accessToken, refresh_token: refreshToken, token_type: 'bearer', expires_in: 1800 }
+  })
+
+  await app.register(formbody)
+  app.post('/api/v1/token', async ({ body }) => {
+    const user = (await run(userByUsername, { name: (body as { username: string }).username })) as unknown as Owner
+    if (!(await verify(user.passwordHash, benchPassword))) throw new Error('not the password')
+    const [sessionId, digest] = [randomUUID(), randomBytes(32)]
+    await run(openSession, { ...sessionOptions, sessionId, userId: user.id, passwordHash: user.passwordHash, digest })
     return { access_token: accessToken, refresh_token: refreshToken, token_type: 'bearer', expires_in: 1800 }
   })
 

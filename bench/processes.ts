@@ -73,8 +73,6 @@ export async function startService(databaseUrl: string): Promise<ServiceProcess>
     DATABASE_POOL_SIZE: String(poolSize),
     SECRET_KEY: randomBytes(32).toString('hex'),
     RATE_LIMITS: 'off',
-    // The load logs a few users in again and again.
-    SESSIONS_PER_USER: '10000',
     METRICS: 'open',
   }
   const started = performance.now()
