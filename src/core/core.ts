@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database } from '#src/db/client.ts'
 import type { RevokeReason } from '#src/db/sessions.ts'
@@ -15,7 +16,7 @@ export interface Core {
   readonly passwords: Passwords
   readonly accessTokens: AccessTokens
   /** Keys of the refresh successor: the current one, then those that still answer a retry. */
-  readonly successorKeys: readonly Buffer[]
+  readonly successorKeys: readonly KeyObject[]
   readonly lifetimes: Lifetimes
   readonly mail: MailRules
   readonly limits: Limits
@@ -26,7 +27,7 @@ export interface Core {
 /** What the links of mails need. */
 interface MailRules {
   /** Keys of one-time tokens: the current one, then those of links that are still under way. */
-  readonly oneTimeKeys: readonly Buffer[]
+  readonly oneTimeKeys: readonly KeyObject[]
   readonly requireVerifiedEmail: boolean
   /** Says that a mail was queued, so that it is sent at once. */
   readonly queued: () => void

@@ -1,3 +1,4 @@
+import type { KeyObject } from 'node:crypto'
 import {
   abandonMail,
   type ClaimedMail,
@@ -38,7 +39,7 @@ export interface MailerOptions extends LetterOptions {
   readonly db: Core['db']
   readonly counters: Pick<Core['counters'], 'mail'>
   readonly log: Pick<Core['log'], 'warn'>
-  readonly oneTimeKeys: readonly Buffer[]
+  readonly oneTimeKeys: readonly KeyObject[]
   readonly post: Post
 }
 

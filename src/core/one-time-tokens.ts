@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, type KeyObject, randomBytes } from 'node:crypto'
 import type { OneTimePurpose } from '#src/db/schema.ts'
 import type { Core } from './core.ts'
 import { digestOf } from './tokens.ts'
@@ -12,7 +12,7 @@ export interface OneTimeSeed extends Record<string, unknown> {
 const tokenShape = /^lko_([A-Za-z0-9_-]{43})$/
 
 /** A new secret of 256 bits under a key; only its digest and the nonce that it is derived from leave this function. */
-function seedOneTimeToken(key: Buffer, purpose: OneTimePurpose): OneTimeSeed {
+function seedOneTimeToken(key: KeyObject, purpose: OneTimePurpose): OneTimeSeed {
   const nonce = randomBytes(32).toString('base64url')
   return { nonce, digest: digestOf(secretOf(key, purpose, nonce)) }
 }
@@ -26,7 +26,7 @@ export function newLink({ mail }: Pick<Core, 'mail'>, purpose: OneTimePurpose): 
 
 /** The token whose digest is stored, or `undefined` when none of the keys gives it. */
 export function oneTimeTokenOf(
-  keys: readonly Buffer[],
+  keys: readonly KeyObject[],
   purpose: OneTimePurpose,
   nonce: string,
   digest: Buffer,
@@ -42,6 +42,6 @@ export function oneTimeDigestOf(token: string): Buffer | undefined {
   return secret.toString('base64url') === text && text !== '' ? digestOf(secret) : undefined
 }
 
-function secretOf(key: Buffer, purpose: OneTimePurpose, nonce: string): Buffer {
+function secretOf(key: KeyObject, purpose: OneTimePurpose, nonce: string): Buffer {
   return createHmac('sha256', key).update(Buffer.from(nonce, 'base64url')).update(purpose).digest()
 }
