@@ -105,6 +105,17 @@ describe('the limit on the refreshes of a session', () => {
     expect((await refresh()).statusCode).toBe(200)
   })
 
+  test('is not spent by a refresh that the database does not answer', async () => {
+    const { app, sql } = await start(generous)
+    const { refresh } = await signedUp(app)
+    const replies = await sql.begin(async (transaction) => {
+      await transaction`lock table sessions in access exclusive mode`
+      return Promise.all(Array.from({ length: 60 }, () => refresh()))
+    })
+    expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([503]))
+    expect((await refresh()).statusCode).toBe(200)
+  })
+
   test('counts what comes in a cookie', async () => {
     const { app } = await start(generous)
     const { tokens } = await signedUp(app)
