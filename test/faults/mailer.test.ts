@@ -24,10 +24,11 @@ async function startPatientServer() {
 afterEach(() => void vi.useRealTimers())
 
 describe('a mail that is under way', () => {
-  test('keeps its lease', async () => {
+  test('keeps its lease, and leaves no timer behind', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
     const server = await startPatientServer()
     const { app, sql } = await startService(environment(server.url))
+    const timers = vi.getTimerCount()
     await queueMails({ sql }, 'ada@example.com')
     app.mailer?.kick()
     await eventually(() => server.held.length === 1 || undefined)
@@ -36,6 +37,7 @@ describe('a mail that is under way', () => {
     await eventually(async () => (await sql`select from outbox where due_at > now() + interval '2 minutes'`)[0])
     await server.letGo()
     await eventually(async () => (await sql`select from outbox where sent_at is not null`)[0])
+    await eventually(() => vi.getTimerCount() <= timers || undefined)
   })
 
   test('is not taken once more by the same process though its lease has ended', async () => {
@@ -84,6 +86,32 @@ describe('a mail server that stays away', () => {
       return (await sql`select from outbox where claim >= 3`)[0]
     })
     expect(performance.now() - started).toBeGreaterThan(3000)
+  })
+})
+
+describe('an outage of the mail server', () => {
+  test('is told once, and so is the next', async () => {
+    const gone = await startMailServer()
+    await gone.stop()
+    const { app, sql } = await startService(environment(gone.url))
+    const warn = vi.spyOn(app.log, 'warn')
+    cleanUp(() => warn.mockRestore())
+    const told = () => warn.mock.calls.filter((words) => String(words).includes('mail cannot be sent')).length
+    const until = (look: () => PromiseLike<readonly unknown[]>) =>
+      eventually(async () => {
+        app.mailer?.kick()
+        return (await look())[0]
+      })
+
+    await queueMails({ sql }, 'ada@example.com')
+    await until(() => sql`select from outbox where claim >= 2 and attempts = 0`)
+    expect(told()).toBe(1)
+    const back = await startMailServer({}, Number(new URL(gone.url).port))
+    await until(() => sql`select from outbox where sent_at is not null`)
+    await back.stop()
+    await queueMails({ sql }, 'bob@example.com')
+    await until(() => sql`select from outbox where recipient = 'bob@example.com' and claim >= 1 and attempts = 0`)
+    expect(told()).toBe(2)
   })
 })
 
