@@ -11,7 +11,8 @@ import { proxyTo } from '#test/support/proxy.ts'
 const database = await cloneDatabase()
 const proxy = await proxyTo(database)
 const through = { url: proxy.url, sql: database.sql }
-const one = await startService({ DATABASE_POOL_SIZE: '1' }, through)
+// The worker that looks for mail would take the only connection now and then.
+const one = await startService({ DATABASE_POOL_SIZE: '1', MAIL_WORKER: 'off' }, through)
 
 const wait = statement<{ seconds: number }, unknown>(
   template`select pg_sleep(${template.placeholder('seconds')}::float)`,
