@@ -101,7 +101,7 @@ export const requestEmailChange = statement<Origin & LinkInput & { userId: numbe
 const anotherVerification = sql`
   owner as (
     select u.id, u.email from ${users} u
-    where u.id = ${input('userId')}::integer and u.is_active and u.email is not null and u.email_verified_at is null
+    where u.id = ${input('userId')}::integer and u.is_active and u.email_verified_at is null
       and not exists (
         select from ${oneTimeTokens} t
         where t.user_id = u.id and t.purpose = 'email_verify' and t.created_at >= now() - interval '1 minute'

@@ -55,6 +55,19 @@ describe('a login that succeeds', () => {
   })
 })
 
+describe('a login that the database does not answer', () => {
+  test('is no guess', async () => {
+    const { email } = await signedUp(app)
+    const address = newAddress()
+    const statuses = await sql.begin(async (transaction) => {
+      await transaction`lock table sessions in access exclusive mode`
+      return Promise.all(Array.from({ length: 5 }, () => attempt(email, password, address)))
+    })
+    expect(new Set(statuses)).toEqual(new Set([503]))
+    expect(refusedAt(await inTurn(12, () => attempt(email, wrong, address)))).toBe(11)
+  })
+})
+
 describe('guesses', () => {
   test('at the address and at the username of one account count together', async () => {
     const { email, username } = await named()
@@ -67,6 +80,9 @@ describe('guesses', () => {
     const address = newAddress()
     expect(refusedAt(await inTurn(12, () => attempt('nobody-has-it', wrong, address)))).toBe(11)
     expect(await attempt('nobody-has-this', wrong, address)).toBe(401)
+    const spellings = ['nobody-has-these', 'Nobody-Has-These', 'NOBODY-HAS-THESE']
+    const elsewhere = newAddress()
+    expect(refusedAt(await inTurn(12, (i) => attempt(spellings[i % 3] ?? '', wrong, elsewhere)))).toBe(11)
   })
 
   test('sent at once do not slip through', async () => {

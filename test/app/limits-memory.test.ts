@@ -64,4 +64,15 @@ describe('a window', () => {
     vi.setSystemTime(Date.now() + 1000)
     expect(await counters.count(guesses, 'key')).toEqual({ current: 1, ttl: 300_000 })
   })
+
+  test('that has ended leaves its place, before a key that counts has to go', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const counters = countersInMemory(10)
+    for (let i = 0; i < 9; i++) await times(9, () => counters.count(guesses, `near its limit ${i}`))
+    vi.setSystemTime(Date.now() + 299_000)
+    await counters.count(guesses, 'new')
+    vi.setSystemTime(Date.now() + 1000)
+    await counters.count(guesses, 'newer')
+    expect(await countOf(counters, guesses, ['new', 'newer'])).toBe(2)
+  })
 })

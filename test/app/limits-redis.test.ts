@@ -1,7 +1,10 @@
 import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
+import { connectRedis, countersInRedis } from '#src/plugins/counters-in-redis.ts'
 import { get, metric, password, post, refreshWith, signedUp } from '#test/support/actors.ts'
+import { cleanUp } from '#test/support/clean-up.ts'
 import { eventually } from '#test/support/mail.ts'
 import { redisClient, standBetween, startRedis } from '#test/support/redis.ts'
 import { type Service, startService } from '#test/support/service.ts'
@@ -41,6 +44,21 @@ describe.skipIf(redisUrl === '')('limits in Redis (needs redis-server or TEST_RE
     expect(new Set(await inTurn(15, () => logIn(app, email, password, address)))).toEqual(new Set([200]))
     const statuses = await Promise.all(Array.from({ length: 20 }, () => logIn(app, email, 'wrong', address)))
     expect(statuses.filter((status) => status === 401)).toHaveLength(10)
+  })
+
+  test('give back one at a time, and keep no key for nothing', async () => {
+    const connection = connectRedis(redisUrl)
+    cleanUp(() => connection.disconnect())
+    await once(connection, 'ready')
+    const counters = countersInRedis(connection)
+    const limit = { name: 'test', max: 10, per: 300 }
+    const key = newAddress()
+    for (let i = 0; i < 3; i++) await counters.count(limit, key)
+    await counters.giveBack(limit, key)
+    expect(await counters.read(limit, key)).toEqual({ current: 2, ttl: expect.any(Number) as number })
+    for (let i = 0; i < 3; i++) await counters.giveBack(limit, key)
+    expect(await counters.read(limit, key)).toEqual({ current: 0, ttl: 0 })
+    expect(await redisClient(redisUrl).exists(`latchkey:limit:test:${key}`)).toBe(0)
   })
 
   test('look at the refreshes of a session without counting them', async () => {

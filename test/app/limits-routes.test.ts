@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { password, post, type Reply, signedUp } from '#test/support/actors.ts'
+import { get, password, post, type Reply, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const contracts = 'kanban,oauth,llm-optimizer:/llm,ai-chat:/chat,auth-signup:/signup,auth-register:/register'
@@ -47,6 +47,43 @@ describe('an address', () => {
       Array.from({ length: 21 }, () => post(app, url, { email: `${randomUUID()}@example.com` }, here)),
     )
     expect(statuses.filter(({ statusCode }) => statusCode === 429)).toHaveLength(1)
+  })
+})
+
+describe('a network', () => {
+  const hosts = (network: string) => (i: number) => from(`${network}::${(i + 1).toString(16)}`)
+
+  test('of IPv6 (/64) is one sender to a route, and the next one another', async () => {
+    const act = (headers: Record<string, string>) => post(app, '/api/v1/verify-email', { token: 'lko_none' }, headers)
+    const one = hosts('2001:db8:64:1')
+    expect(await refusedAt(31, (i) => act(one(i)))).toBe(31)
+    expect((await act(hosts('2001:db8:64:2')(1))).statusCode).toBe(400)
+  })
+
+  test('is one sender of requests, with an access token that is refused, too', async () => {
+    const settings = { RATE_LIMITS: 'on', TRUSTED_PROXIES: '127.0.0.0/8', LIMIT_REQUESTS_PER_MINUTE: '10' }
+    const { app: strict } = await startService(settings)
+    for (const [n, headers] of [{}, { authorization: 'Bearer x.y.z' }].entries()) {
+      const one = hosts(`2001:db8:64:1${n}`)
+      const act = (i: number) => get(strict, '/api/v1/me', { ...headers, ...one(i) })
+      expect(await refusedAt(11, act)).toBe(11)
+      expect((await get(strict, '/api/v1/me', { ...headers, ...hosts(`2001:db8:64:2${n}`)(1) })).statusCode).toBe(401)
+      expect((await get(strict, '/nowhere', one(12))).statusCode).toBe(429)
+    }
+  })
+})
+
+describe('a limit', () => {
+  test('that is defined twice means the same by its name, or the service does not start', () => {
+    const limit = { name: 'twice', max: 10, per: 60 }
+    for (let time = 0; time < 2; time++) app.counter(limit)
+    for (const other of [
+      { ...limit, max: 11 },
+      { ...limit, per: 61 },
+    ]) {
+      expect(() => app.counter(other)).toThrow('the limit twice is defined twice, differently')
+      expect(() => app.limit({ ...other, by: () => 'anybody' })).toThrow('is defined twice')
+    }
   })
 })
 

@@ -40,7 +40,8 @@ describe('a backend that checks tokens', () => {
     const { tokens, logIn } = await signedUp(service.app)
     const second = (await logIn()).json<TokenReply>()
     expect(await statusesOf(5, () => validate(service, tokens.access_token))).toEqual([200])
-    expect(await statusesOf(1, () => validate(service, tokens.access_token))).toEqual([429])
+    const refused = await validate(service, tokens.access_token)
+    expect([refused.statusCode, refused.headers['ratelimit-policy']]).toEqual([429, '"checks";q=5;w=60'])
     expect(await statusesOf(1, () => validate(service, second.access_token))).toEqual([200])
   })
 
@@ -102,6 +103,17 @@ describe('the limit on the refreshes of a session', () => {
     const [start_ = ''] = tokens.refresh_token.split('.')
     const madeUp = `${start_}.0.${'A'.repeat(43)}`
     expect(await statusesOf(70, () => refreshWith(app, madeUp))).toEqual([401])
+    expect((await refresh()).statusCode).toBe(200)
+  })
+
+  test('is not spent by a refresh that the database does not answer', async () => {
+    const { app, sql } = await start(generous)
+    const { refresh } = await signedUp(app)
+    const replies = await sql.begin(async (transaction) => {
+      await transaction`lock table sessions in access exclusive mode`
+      return Promise.all(Array.from({ length: 60 }, () => refresh()))
+    })
+    expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([503]))
     expect((await refresh()).statusCode).toBe(200)
   })
 

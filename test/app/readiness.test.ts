@@ -37,6 +37,14 @@ describe('/ready', () => {
     expect(new Set((await Promise.all(replies)).map(({ statusCode }) => statusCode))).toEqual(new Set([200]))
   })
 
+  test('is a 503 while the service is leaving, which is alive still and keeps no connection', async () => {
+    const { app } = await startService()
+    app.leave()
+    const [ready, health] = [await get(app, '/ready'), await get(app, '/health')]
+    expect([ready.statusCode, ready.headers['retry-after']]).toEqual([503, '5'])
+    expect([health.statusCode, health.headers['connection']]).toEqual([200, 'close'])
+  })
+
   test.for(['mute', 'refuse'] as const)(
     'is a 503 within 2 seconds at a database that answers nothing (%s), and a 200 once it answers',
     async (fault) => {

@@ -61,7 +61,14 @@ describe('POST /oauth/token', () => {
     expect(empty.statusCode).toBe(200)
   })
 
-  test.each(['unknown:secret', ':secret', `${client.id}:`])('refuses the Basic credentials %j', async (credentials) => {
+  test.each([
+    'unknown:secret',
+    ':secret',
+    `${client.id}:`,
+    // The secret begins after the first colon and goes on to the end.
+    `${client.id}:${client.secret}:`,
+    `${client.id}:${client.secret}:x`,
+  ])('refuses the Basic credentials %j', async (credentials) => {
     const { email } = await signedUp(app)
     const authorization = `Basic ${Buffer.from(credentials).toString('base64')}`
     const grant = formOf({ grant_type: 'password', username: email, password })

@@ -1,5 +1,5 @@
 import { sql as template } from 'drizzle-orm'
-import { afterAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import { Database, statement } from '#src/db/client.ts'
 import { violates } from '#src/db/faults.ts'
 import { Problem } from '#src/problem.ts'
@@ -11,7 +11,8 @@ import { proxyTo } from '#test/support/proxy.ts'
 const database = await cloneDatabase()
 const proxy = await proxyTo(database)
 const through = { url: proxy.url, sql: database.sql }
-const one = await startService({ DATABASE_POOL_SIZE: '1' }, through)
+// The worker that looks for mail would take the only connection now and then.
+const one = await startService({ DATABASE_POOL_SIZE: '1', MAIL_WORKER: 'off' }, through)
 
 const wait = statement<{ seconds: number }, unknown>(
   template`select pg_sleep(${template.placeholder('seconds')}::float)`,
@@ -113,7 +114,13 @@ describe('a statement', () => {
     expect([db.inUse, db.queued]).toEqual([0, 0])
   })
 
-  test.each(['40001', '40P01'])('that the server rolled back (%s) is sent again, once', async (code) => {
+  test.each([
+    ['40001', 'unavailable'],
+    ['40P01', 'unavailable'],
+    // A prepared statement that a pooler has lost, again after the driver has prepared it anew.
+    ['26000', 'unavailable'],
+    ['0A000', 'a mistake of ours'],
+  ])('that the server rolled back (%s) is sent again, once, and then is %s', async (code, outcome) => {
     const db = open(1)
     await database.sql.unsafe(`
       create sequence attempts_${code};
@@ -128,7 +135,9 @@ describe('a statement', () => {
         template.raw(`select falter_${code}(${failures}) as attempt`),
       )
     expect(await db.row(falter(1), {})).toEqual({ attempt: '2' })
-    await expect(db.row(falter(99), {}).catch(codeOf)).resolves.toEqual(['unavailable', `database: ${code}`])
+    const failed: unknown = await db.row(falter(99), {}).catch(codeOf)
+    if (outcome === 'unavailable') expect(failed).toEqual([outcome, `database: ${code}`])
+    else expect(failed).toMatchObject({ code })
     expect(await db.row(falter(0), {})).toEqual({ attempt: '5' })
   })
 
@@ -142,6 +151,24 @@ describe('a statement', () => {
       .catch((reason: unknown) => reason)
     expect([violates(error, 'users_email_key'), violates(error, 'users_username_key')]).toEqual([true, false])
     expect(violates(new Error('23505'), 'users_email_key')).toBe(false)
+  })
+})
+
+describe('a connection', () => {
+  afterEach(() => void vi.restoreAllMocks())
+
+  test('is replaced after half an hour, give or take a quarter, while it is in use', async () => {
+    const db = open(1)
+    const now = performance.now.bind(performance)
+    let later = 0
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + later * 60_000)
+    const process = statement<Record<string, never>, { pid: number }>(template`select pg_backend_pid() as pid`)
+    const pids = async () => [(await db.row(process, {}))?.pid, (await db.row(process, {}))?.pid]
+    const [first] = await pids()
+    later = 22
+    expect(await pids()).toEqual([first, first])
+    later = 38
+    expect(new Set(await pids()).size).toBe(2)
   })
 })
 

@@ -8,6 +8,9 @@ const mail = ['test/faults/mail.test.ts']
 const audit = ['test/core/audit.test.ts']
 const administration = ['test/contracts/kanban-admin.test.ts']
 const settings = ['test/app/config.test.ts']
+const links = ['test/core/one-time-tokens.test.ts']
+const mailer = ['test/faults/mailer.test.ts']
+const rows = ['test/app/import-rows.test.ts']
 
 export const accountMutants = [
   ...mutantsOf('src/core/recovery.ts', recoveryEvents, {
@@ -49,6 +52,71 @@ export const accountMutants = [
   ...mutantsOf('src/db/links.ts', quota, {
     'links: none beyond the quota': ['from ${from}, link_quota\n', 'from ${from}\n'],
   }),
+  ...mutantsOf('src/db/links.ts', links, {
+    'links: of two that are asked for at once one is sent': [
+      "${onceAMinute ? sql`where ${oneTimeTokens}.created_at < now() - interval '1 minute'` : sql``}\n",
+      '${onceAMinute ? sql`` : sql``}\n',
+    ],
+  }),
+  ...mutantsOf('src/db/one-time-tokens.ts', links, {
+    'reset: a link of another purpose is told as one that does not work': [
+      "t.purpose = 'password_reset' and t.expires_at > now()\n    and u.is_active",
+      't.expires_at > now()\n    and u.is_active',
+    ],
+    'reset: an expired link is told as such': [
+      "t.purpose = 'password_reset' and t.expires_at > now()\n    and u.is_active",
+      "t.purpose = 'password_reset'\n    and u.is_active",
+    ],
+    'reset: the link of a disabled user is told as one that does not work': [
+      '\n    and u.is_active and lower(',
+      '\n    and lower(',
+    ],
+    'reset: the link of a former address is told as one that does not work': [
+      '\n    and u.is_active and lower(u.email collate "C") = lower(t.email collate "C")`',
+      '\n    and u.is_active`',
+    ],
+    'reset: a link of another purpose sets no password': [
+      "t.purpose = 'password_reset' and t.expires_at > now()\n      and u.id",
+      't.expires_at > now()\n      and u.id',
+    ],
+    'reset: a link that has expired meanwhile sets no password': [
+      "t.purpose = 'password_reset' and t.expires_at > now()\n      and u.id",
+      "t.purpose = 'password_reset'\n      and u.id",
+    ],
+    'reset: a user who was disabled meanwhile gets no password': [
+      'and u.id = t.user_id and u.is_active and lower(',
+      'and u.id = t.user_id and lower(',
+    ],
+    'reset: an address that has changed meanwhile gets no password': [
+      ' and lower(u.email collate "C") = lower(t.email collate "C")\n    returning t.user_id\n',
+      '\n    returning t.user_id\n',
+    ],
+    'confirmation: a former address does not come back': [
+      '\n      and (t.purpose = \'email_change\' or lower(u.email collate "C") = lower(t.email collate "C"))',
+      '',
+    ],
+    'confirmation: the other links stay': [
+      ' and t.purpose <> spent.purpose and spent.moved',
+      ' and t.purpose <> spent.purpose',
+    ],
+    'new address: none of a disabled user': [
+      "u.id = ${input('userId')}::integer and u.is_active for key share",
+      "u.id = ${input('userId')}::integer for key share",
+    ],
+    'new address: its last link stays': [
+      '\n      and lower(t.email collate "C") <> lower(${input(\'email\')}::text collate "C")\n  )\n',
+      '\n  )\n',
+    ],
+    'another link: not to a disabled user': [
+      'u.is_active and u.email_verified_at is null',
+      'u.email_verified_at is null',
+    ],
+    'another link: not asked for again within a minute': [
+      "t.created_at >= now() - interval '1 minute'",
+      "t.created_at > now() and t.purpose <> 'email_verify'",
+    ],
+    'another link: of its own kind': ["t.purpose = 'email_verify' and t.created_at >= now()", 't.created_at >= now()'],
+  }),
   ...mutantsOf('src/db/one-time-tokens.ts', recovery, {
     'reset: ends the sessions by the epoch': [
       ', ${epochRaised},\n      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()\n    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch',
@@ -83,10 +151,7 @@ export const accountMutants = [
       "t.purpose = 'email_change' and not exists (select from link)",
       "t.purpose = 'email_change' and false and not exists (select from link)",
     ],
-    'another link: not to an address that is confirmed': [
-      'u.email is not null and u.email_verified_at is null',
-      'u.email is not null',
-    ],
+    'another link: not to an address that is confirmed': ['u.is_active and u.email_verified_at is null', 'u.is_active'],
   }),
   ...mutantsOf('src/db/outbox.ts', quota, {
     'quota: five in an hour': ['or quota.count < 5', 'or quota.count < 6'],
@@ -95,6 +160,36 @@ export const accountMutants = [
       "withinQuota({ kind: 'link', recipient",
     ],
     'quota: counts an address in any case': ['convert_to(lower(${recipient} collate "C"),', 'convert_to(${recipient},'],
+  }),
+  ...mutantsOf('src/db/outbox.ts', links, {
+    'quota: nobody without an address has one': [' where ${recipient} is not null', ''],
+  }),
+  ...mutantsOf('src/db/outbox.ts', mailer, {
+    'outbox: a mail that is under way keeps its lease': [
+      'set due_at = now() + ${lease} where ${claimed}',
+      'set due_at = now() where ${claimed}',
+    ],
+    'outbox: a claim on what is out decides nothing': [
+      ' and sent_at is null and dead_at is null`\n\n',
+      ' and dead_at is null`\n\n',
+    ],
+    'outbox: a claim on what was given up decides nothing': [
+      ' and sent_at is null and dead_at is null`\n\n',
+      ' and sent_at is null`\n\n',
+    ],
+  }),
+  ...mutantsOf('src/core/mailer.ts', mailer, {
+    'mailer: a server that is away is left alone': ['if (!answers) this.#pause()\n', ''],
+    'mailer: a pause is kept': ['free === 0 || performance.now() < this.#pausedUntil', 'free === 0'],
+    'mailer: the pauses grow': ['Math.max(this.#pauseMs * 2, pauseMs.first)', 'Math.max(this.#pauseMs, pauseMs.first)'],
+    'mailer: the pauses begin anew': [
+      'this.#answeredAt = performance.now()\n    this.#pauseMs = 0\n',
+      'this.#answeredAt = performance.now()\n',
+    ],
+    'mailer: renews it no longer': ['clearInterval(holding)\n', ''],
+    'mailer: renews the lease': ['this.#options.db.rows(holdMail, mail).catch(() => {})\n', ''],
+    'mailer: does not claim what it has under way': ['except: [...this.#underWay.keys()].map(String)', 'except: []'],
+    'mailer: has five under way': ['const free = atOnce - this.#underWay.size', 'const free = atOnce'],
   }),
   ...mutantsOf('src/db/outbox.ts', recovery, {
     'outbox: a name goes only to a confirmed address': ['and u.email_verified_at is not null\n', '\n'],
@@ -237,6 +332,17 @@ export const accountMutants = [
       'const column: string | undefined = undefined',
     ],
   }),
+  ...mutantsOf('src/admin/brought-user.ts', rows, {
+    'import: a moment without a zone is of UTC': ["zone = 'Z'] =", "zone = ''] ="],
+  }),
+  ...mutantsOf('src/admin/rows.ts', rows, {
+    'import: a byte order mark is no part of a row': [".replace(/^\\uFEFF/, '')", ''],
+    'import: a byte order mark stands at the beginning': ['line === 1 ? text.replace', 'line > 0 ? text.replace'],
+  }),
+  ...mutantsOf('src/admin/sample.ts', rows, {
+    'import: looks at 1,000 rows first': ['first.length < sampleSize', 'first.length < sampleSize - 1'],
+    'import: brings the rows that it looked at': ['yield* first\n', ''],
+  }),
   ...mutantsOf('src/admin/columns.ts', ['test/app/import.test.ts'], {
     'import: an administrator of FastAPI Users stays one': [", is_admin: ['is_superuser']", ''],
   }),
@@ -284,7 +390,15 @@ export const accountMutants = [
       'return repeatable && isInDoubt(error) && !isDeadline(error)',
       'return false',
     ],
+    'database: a statement whose plan has changed is sent again': ["'0A000', ", ''],
+    'database: a statement that the server has lost is sent again': [", '26000'])", '])'],
     'database: a rule is known by its index': [' && error.constraint_name === index', ''],
+  }),
+  ...mutantsOf('src/db/connection.ts', ['test/db/client.test.ts'], {
+    'database: a connection does not live for ever': [
+      'this.#isUsable && performance.now() < this.#retiresAt',
+      'this.#isUsable',
+    ],
   }),
   ...mutantsOf('src/db/driver.ts', ['test/db/driver.test.ts'], {
     'database: a parameter is written once': [

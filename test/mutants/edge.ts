@@ -17,6 +17,10 @@ const input = ['test/app/input.test.ts']
 const headers = ['test/app/headers.test.ts']
 const operation = ['test/app/operation.test.ts']
 const problems = ['test/rfc/rfc9457.test.ts']
+const current = ['test/core/key-ring-current.test.ts']
+const documented = ['test/app/limits-documented.test.ts']
+const readiness = ['test/app/readiness.test.ts']
+const reuse = ['test/rfc/rfc9700.test.ts']
 
 export const edgeMutants = [
   ...mutantsOf('src/core/limits.ts', logins, {
@@ -32,6 +36,17 @@ export const edgeMutants = [
     'limits: a login that succeeds is no guess': ['await giveBack()\n    return result', 'return result'],
     'limits: a wrong password stays counted': ['if (!isWrongPassword(error)) await giveBack()', 'await giveBack()'],
     'limits: an account is one under all its names': ['if (userId !== undefined) return `user ${userId}`', ''],
+    'limits: a name that nobody has is one in any case': ['update(name.toLowerCase())', 'update(name)'],
+    'limits: a fault of the database is no guess': [
+      'if (!isWrongPassword(error)) await giveBack()',
+      'if (error instanceof Problem && error.status < 500 && !isWrongPassword(error)) await giveBack()',
+    ],
+  }),
+  ...mutantsOf('src/core/limits.ts', documented, {
+    'limits: guesses have their window': [
+      "'login-account', max: 100, per: hour",
+      "'login-account', max: 100, per: minute",
+    ],
   }),
   ...mutantsOf('src/core/limits.ts', limits, {
     'limits: guesses from an IPv6 network count together': [
@@ -52,6 +67,7 @@ export const edgeMutants = [
       'const result = await attempt()\n    await count()',
       'const result = await attempt()',
     ],
+    'limits: a fault of the database spends no refresh': ['error.status === 401 && error.code', 'error.code'],
     'limits: a made-up secret spends nothing': [" && error.code !== 'refresh_token_invalid'", ''],
   }),
   ...mutantsOf('src/plugins/rate-limit.ts', who, {
@@ -59,14 +75,19 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/plugins/rate-limit.ts', routes, {
     'limits: each counts apart': ['return new Store(options)', 'return this'],
+    'limits: one name means one limit': ['knownMax !== max || knownPer !== per', 'knownMax !== knownMax'],
+    'limits: the window belongs to the limit': ['knownMax !== max || knownPer !== per', 'knownMax !== max'],
   }),
   ...mutantsOf('src/plugins/counters-in-memory.ts', memory, {
     'counters: hold no more keys than they may': ['sum + size, 0) < capacity', 'sum + size, 0) <= capacity'],
     'counters: what is near its limit stays': ['largest.shelves.find(', 'largest.shelves.findLast('],
     'counters: a window ends': ['if (entry && entry.endsAt > Date.now()) return entry', 'if (entry) return entry'],
     'counters: what is given back is not counted': ['entry.current--', ''],
+    'counters: what has ended leaves its place': ['for (const shelf of shelves) shelf.dropExpired()\n', ''],
   }),
   ...mutantsOf('src/plugins/counters-in-redis.ts', redis, {
+    'redis: one is given back': ["if current > 1 then redis.call('DECR', KEYS[1]) elseif", 'if'],
+    'redis: no key stays for nothing': ["elseif current == 1 then redis.call('DEL', KEYS[1]) end", 'end'],
     'redis: a count ends': ["if current == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end", ''],
     'redis: a server that answers nothing is left': ['socketTimeout: 500,', ''],
     'redis: without it requests are counted in memory': [
@@ -74,13 +95,24 @@ export const edgeMutants = [
       'first.count(limit, key)',
     ],
   }),
+  ...mutantsOf('src/plugins/request-limit.ts', documented, {
+    'requests: have their window': ['max: perMinute.requests, per: 60', 'max: perMinute.requests, per: 3600'],
+  }),
   ...mutantsOf('src/plugins/request-limit.ts', who, {
+    'requests: checks have their window': ['max: perMinute.checks, per: 60', 'max: perMinute.checks, per: 3600'],
     'requests: a session is not counted by its address': [' && config.countedBySession !== true', ''],
     'requests: checks have a limit of their own': [
       'take(checksTokens ? checks : requests, `session',
       'take(requests, `session',
     ],
     'requests: a client is not counted by its address': ['await request.countedAs?.counted.giveBack()\n', ''],
+  }),
+  ...mutantsOf('src/plugins/request-limit.ts', routes, {
+    'requests: an IPv6 network is one sender': [': networkOf(addressOf(request))', ': addressOf(request)'],
+    'requests: so it is with a token that is refused': [
+      'await take(requests, networkOf(addressOf(request)))',
+      'await take(requests, addressOf(request))',
+    ],
   }),
   ...mutantsOf('src/plugins/request-limit.ts', limits, {
     'requests: monitors are left alone': ["new Set(['/health', ", 'new Set(['],
@@ -103,7 +135,18 @@ export const edgeMutants = [
   ...mutantsOf('src/routes/limits.ts', routes, {
     'limits: 50 confirmations': ["'password-address', by, max: 50,", "'password-address', by, max: 51,"],
     'limits: 30 links': ["'reset', by, max: 30,", "'reset', by, max: 31,"],
+    'limits: an IPv6 network is one sender to a route': ['networkOf(addressOf(request))', 'addressOf(request)'],
     'limits: refreshes have their number': ['max: perMinute.refreshes', 'max: perMinute.logins'],
+  }),
+  ...mutantsOf('src/routes/limits.ts', documented, {
+    'limits: logins have their window': [
+      'max: perMinute.logins, per: minute',
+      'max: perMinute.logins, per: 60 * minute',
+    ],
+    'limits: links have their window': ["'reset', by, max: 30, per: 10 * minute", "'reset', by, max: 30, per: minute"],
+  }),
+  ...mutantsOf('src/address.ts', limits, {
+    'address: a network of IPv6 is a /64': ['normalizeIP(address, 64)', 'normalizeIP(address, 56)'],
   }),
   ...mutantsOf('src/routes/grants.ts', logins, {
     'limits: logins of the other contracts': ['preHandler: limitLogins(app),', ''],
@@ -154,6 +197,33 @@ export const edgeMutants = [
       'leadSeconds + marginSeconds',
     ],
   }),
+  ...mutantsOf('src/core/key-ring.ts', current, {
+    'keys: who forges headers causes one look a second': [
+      'await setTimeout(Math.max(0, this.#refreshedAt + refreshEveryMs - performance.now()))',
+      'await setTimeout(0)',
+    ],
+    'keys: one that is to come signs when there is no other': [' ?? this.#signers.findLast(this.#isOwn)', ''],
+    'keys: of those to come the first signs': ['this.#signers.findLast(', 'this.#signers.find('],
+    'keys: none of HS256 is made': ["if (this.algorithm === 'HS256') return false\n", ''],
+  }),
+  ...mutantsOf('src/core/signing-key.ts', current, {
+    'keys: the former secret opens one': [
+      'secrets.map((secret) => unseal(',
+      'secrets.slice(0, 1).map((secret) => unseal(',
+    ],
+  }),
+  ...mutantsOf('src/db/signing-keys.ts', current, {
+    'keys: of two rotations by age one happens': [
+      "\n      and created_at <= now() - make_interval(secs => ${input('minAgeSeconds')}::integer)",
+      "\n      and ${input('minAgeSeconds')}::integer is not null",
+    ],
+    'keys: nobody cuts short what others vouch for': [
+      'greatest(${signingKeys}.verifies_until, excluded.verifies_until)',
+      'excluded.verifies_until',
+    ],
+    'keys: who extends cuts nothing short': [" and verifies_until < ${fromNow('seconds')}", ''],
+    'keys: a retired one is not extended': ['and verifies_until > now() and verifies_until <', 'and verifies_until <'],
+  }),
   ...mutantsOf('src/core/key-ring.ts', keys, {
     'keys: what no secret opens is replaced': ['await this.rotate({ leadSeconds })', 'void leadSeconds'],
   }),
@@ -161,6 +231,13 @@ export const edgeMutants = [
     'sealing: another secret opens nothing': [
       '} catch {\n    return undefined\n  }',
       '} catch (error) {\n    throw error\n  }',
+    ],
+  }),
+  ...mutantsOf('src/core/sealing.ts', ['test/core/sealing.test.ts'], {
+    'sealing: each has a nonce of its own': ['randomBytes(12)', 'Buffer.alloc(12)'],
+    'sealing: what was changed is not opened': [
+      'decipher.update(sealed.subarray(28)), decipher.final()',
+      'decipher.update(sealed.subarray(28))',
     ],
   }),
   ...mutantsOf('src/db/signing-keys.ts', ring, {
@@ -176,7 +253,11 @@ export const edgeMutants = [
       'Math.min(now + accessTokenSeconds, Math.floor(sessionExpiresAt.getTime() / 1000))',
       'now + accessTokenSeconds + 0 * sessionExpiresAt.getTime()',
     ],
+    'tokens: each has an id of its own': ['jti: randomUUID()', 'jti: sessionId'],
     'tokens: the former secret still verifies': ['...(secretKeyPrevious ? [secretKeyPrevious] : [])', ''],
+  }),
+  ...mutantsOf('src/core/introspection.ts', reuse, {
+    'introspection: a token that would end its session is not active': [" || standing === 'reused'", ''],
   }),
   ...mutantsOf('src/core/introspection.ts', oauth, {
     'introspection: a fault is no answer': [
@@ -208,10 +289,14 @@ export const edgeMutants = [
       "(basic.secret !== '' || clients.has(basic.id))",
       'clients.has(basic.id)',
     ],
+    'clients: a secret goes on to the end': ["rest.join(':')", "(rest[0] ?? '')"],
     'clients: a wrong secret is refused': [
       ' || !timingSafeEqual(digestOf(Buffer.from(secret)), digestOf(Buffer.from(expected)))',
       '',
     ],
+  }),
+  ...mutantsOf('src/routes/oauth-clients.ts', ['test/rfc/rfc6749.test.ts'], {
+    'clients: credentials are form-encoded': ['decodeURIComponent(text)', 'text'],
   }),
   ...mutantsOf('src/routes/oauth-metadata.ts', oauth, {
     'metadata: stand where clients look': ['new Set([`${path}${issuerPath}`, ', 'new Set(['],
@@ -239,6 +324,13 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/plugins/errors.ts', problems, {
     'errors: a pointer is escaped': ['${instancePath}/${escapePointer(name)}', '${instancePath}/${name}'],
+  }),
+  ...mutantsOf('src/plugins/health.ts', readiness, {
+    'health: who leaves is not ready': [
+      "if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
+      '',
+    ],
+    'health: who leaves keeps no connection': ["if (leaving) reply.header('connection', 'close')\n", ''],
   }),
   ...mutantsOf('src/plugins/metrics.ts', operation, {
     'metrics: a wrong token is refused': ['token === undefined || !timingSafeEqual(...digests)', 'token === undefined'],

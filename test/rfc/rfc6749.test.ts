@@ -86,6 +86,17 @@ describe('RFC 6749 §2.3.1', () => {
     },
   )
 
+  test('the credentials of Basic are form-encoded', async () => {
+    const secret = 'a-secret/with+signs%&='
+    const { app: service } = await startService({ OAUTH_CLIENTS: `gateway:${secret}` })
+    const introspect = (text: string) => {
+      const authorization = `Basic ${Buffer.from(`gateway:${text}`).toString('base64')}`
+      return post(service, '/oauth/introspect', 'token=x', { ...form, authorization })
+    }
+    expect((await introspect(encodeURIComponent(secret))).json()).toEqual({ active: false })
+    expect((await introspect(encodeURIComponent('another-secret%'))).statusCode).toBe(401)
+  })
+
   test('credentials in the URI are not taken', async () => {
     const { email } = await signedUp(app)
     const query = new URLSearchParams({ username: email, password }).toString()

@@ -1,9 +1,10 @@
 import { decodeJwt } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { get, password, signedUp, type TokenReply } from '#test/support/actors.ts'
+import { form, formOf, get, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
-const { app, sql } = await startService()
+const clientSecret = 'a-secret-of-the-gateway'
+const { app, sql } = await startService({ OAUTH_CLIENTS: `gateway:${clientSecret}` })
 const codeOf = (reply: { json: () => unknown }) => (reply.json() as { code: string }).code
 const tokensOf = (reply: { json: () => unknown }) => reply.json() as TokenReply
 
@@ -27,6 +28,17 @@ describe('RFC 9700 §2.2.2 and §4.14.2, refresh tokens', () => {
     expect(codeOf(await refresh(next.refresh_token))).toBe('refresh_token_revoked')
     expect((await me(next.access_token)).statusCode).toBe(401)
     expect((await me(elsewhere.access_token)).statusCode).toBe(200)
+  })
+
+  test('a spent one that a resource server asks about is not active, and asking ends nothing', async () => {
+    const { refresh, me, tokens, userId } = await signedUp(app)
+    const next = tokensOf(await refresh(tokensOf(await refresh()).refresh_token))
+    await sql`
+      update refresh_tokens t set issued_at = now() - interval '11 seconds'
+      from sessions s where s.id = t.session_id and s.user_id = ${userId}`
+    const body = { token: tokens.refresh_token, client_id: 'gateway', client_secret: clientSecret }
+    expect((await post(app, '/oauth/introspect', formOf(body), form)).json()).toEqual({ active: false })
+    expect([(await me()).statusCode, (await refresh(next.refresh_token)).statusCode]).toEqual([200, 200])
   })
 
   test('one that is not used expires, and so does a session that always is', async () => {
