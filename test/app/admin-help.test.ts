@@ -1,11 +1,11 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { commands, overview } from '#src/admin/commands.ts'
-import { runAdmin, runNode } from '#test/support/admin.ts'
+import { runAdminProcess, runNode } from '#test/support/admin.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
 const { url, sql } = await cloneDatabase({ empty: true })
-const admin = (...args: string[]) => runAdmin(url, args)
+const admin = (...args: string[]) => runAdminProcess(url, args)
 const names = [...commands.keys()]
 const prepare = (name: string, ...args: string[]) => commands.get(name)?.prepare(args)
 

@@ -177,7 +177,7 @@ describe('an event', () => {
   test('is left by an export and by a new signing key', async () => {
     const environment = { ALGORITHM: 'ES256' }
     expect(await runAdmin(url, ['export', `${await temporaryFolder()}/users.jsonl`])).toMatchObject({ code: 0 })
-    expect(await runAdmin(url, ['keys', 'rotate', '--now'], '', { environment })).toMatchObject({ code: 0 })
+    expect(await runAdmin(url, ['keys', 'rotate', '--now'], '', environment)).toMatchObject({ code: 0 })
     expect(await eventsOf(null, 'users.exported')).toEqual([{ actor_id: null, detail: null }])
     expect(await eventsOf(null, 'signing_key.rotated')).toHaveLength(1)
     const [{ user_agent } = {}] = await sql`select user_agent from audit_events where type = 'users.exported'`
