@@ -1,5 +1,6 @@
 import type { BroughtUser, BulkImport } from '#src/db/bulk.ts'
 import type { RowReader } from './brought-user.ts'
+import type { Io } from './command.ts'
 import { shell } from './core.ts'
 import { databaseFault } from './failure.ts'
 import { kindOf } from './password-hash.ts'
@@ -26,10 +27,10 @@ export interface Done {
 /** Reads, checks and inserts; one batch is under way while the next one is read. */
 export async function bring(
   rows: AsyncIterable<Row>,
-  { reader, bulk, report }: { reader: RowReader; bulk: BulkImport; report: Report },
+  { reader, bulk, report, io }: { reader: RowReader; bulk: BulkImport; report: Report; io: Io },
 ): Promise<Done> {
   const done: Done = { rows: 0, imported: 0, filled: 0, taken: 0, refused: 0, hashes: new Map() }
-  const progress = showProgress(() => done.rows)
+  const progress = showProgress(() => done.rows, io)
   const names = new Names()
   let batch: BroughtUser[] = []
   let underWay: Promise<void> = Promise.resolve()
@@ -99,13 +100,13 @@ function count(counts: Map<string, number>, kind: string): void {
   counts.set(kind, (counts.get(kind) ?? 0) + 1)
 }
 
-function showProgress(rows: () => number): { stop: () => void } {
-  if (!process.stderr.isTTY) return { stop: () => {} }
-  const timer = setInterval(() => process.stderr.write(`\r${rows()} rows`), 500)
+function showProgress(rows: () => number, { stderr }: Io): { stop: () => void } {
+  if (!stderr.isTTY) return { stop: () => {} }
+  const timer = setInterval(() => stderr.write(`\r${rows()} rows`), 500)
   return {
     stop: () => {
       clearInterval(timer)
-      process.stderr.write('\r\u001B[K')
+      stderr.write('\r\u001B[K')
     },
   }
 }

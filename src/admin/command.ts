@@ -1,6 +1,20 @@
+import type { Readable, Writable } from 'node:stream'
 import { parseArgs, type ParseArgsOptionDescriptor } from 'node:util'
-import type { Settled } from '#src/settle.ts'
+import type { AppConfig } from '#src/app.ts'
 import { codeOf, UsageError } from './failure.ts'
+
+/** The streams of a process, or others in their place. */
+export interface Io {
+  readonly stdin: Readable & { readonly isTTY?: boolean }
+  readonly stdout: Writable
+  readonly stderr: Writable & { readonly isTTY?: boolean }
+}
+
+/** What a command works with. */
+export interface Context {
+  readonly config: AppConfig
+  readonly io: Io
+}
 
 interface Option extends ParseArgsOptionDescriptor {
   /** The name of its value in the usage, such as `FILE`. */
@@ -14,14 +28,21 @@ type Operands<P extends readonly string[]> = {
   [K in keyof P]: P[K] extends `[${string}]` ? string | undefined : string
 }
 
+/** Resolves to what is printed; throws `UsageError` (exit code 2) or anything (1). */
+type Run<P extends readonly string[], O extends Options> = (
+  context: Context,
+  operands: Operands<P>,
+  values: Values<O>,
+) => Promise<string>
+
 interface Table<P extends readonly string[], O extends Options> {
   readonly name: string
   /** What stands after the name, in order; those in brackets may be left out. */
   readonly operands?: P
   readonly options?: O
   readonly says: string
-  /** Resolves to what is printed; throws `UsageError` (exit code 2) or anything (1). */
-  readonly run: (settled: Settled, operands: Operands<P>, values: Values<O>) => Promise<string>
+  /** Loads what does it, and all that this needs. */
+  readonly load: () => Promise<Run<NoInfer<P>, NoInfer<O>>>
 }
 
 /** One command of `npm run admin`. */
@@ -31,7 +52,7 @@ export interface Entry {
   readonly says: string
   readonly help: string
   /** Reads the arguments; throws `UsageError` before anything is done. */
-  readonly prepare: (args: readonly string[]) => (settled: Settled) => Promise<string>
+  readonly prepare: (args: readonly string[]) => (context: Context) => Promise<string>
 }
 
 /** Makes a command of a table from which its arguments are read and its help is printed. */
@@ -50,7 +71,10 @@ export function command<const P extends readonly string[] = [], const O extends 
       const { values, positionals } = parsed(args, options, usage)
       const fault = missing(wanted, positionals) ?? absent(options, values)
       if (fault !== undefined) throw new UsageError(`${fault}\n${usage}`)
-      return (settled) => table.run(settled, positionals as unknown as Operands<P>, values as Values<O>)
+      return async (context) => {
+        const run = await table.load()
+        return run(context, positionals as unknown as Operands<P>, values as Values<O>)
+      }
     },
   }
 }

@@ -1,18 +1,14 @@
 import { confirmAddress } from '#src/core/administration.ts'
-import { command } from './command.ts'
+import type { Context } from './command.ts'
 import { shell, withCore } from './core.ts'
 import { Failure } from './failure.ts'
 import { findByName, nameOf } from './user.ts'
 
-export const confirm = command({
-  name: 'confirm',
-  operands: ['USER'],
-  says: "Marks a user's e-mail address as confirmed.",
-  run: (settled, [name]) =>
-    withCore(settled, async (core) => {
-      const account = await findByName(core, name)
-      if (account.email === null) throw new Failure(`${nameOf(account)} has no e-mail address.`)
-      const confirmed = await confirmAddress(core, account.id, shell)
-      return confirmed ? `${account.email} is confirmed.` : `${account.email} was confirmed already.`
-    }),
-})
+export function confirm(context: Context, [name]: readonly [string]): Promise<string> {
+  return withCore(context, async (core) => {
+    const account = await findByName(core, name)
+    if (account.email === null) throw new Failure(`${nameOf(account)} has no e-mail address.`)
+    const confirmed = await confirmAddress(core, account.id, shell)
+    return confirmed ? `${account.email} is confirmed.` : `${account.email} was confirmed already.`
+  })
+}

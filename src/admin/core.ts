@@ -5,14 +5,14 @@ import { makeLimits, uncounted } from '#src/core/limits.ts'
 import { makePasswords } from '#src/core/passwords.ts'
 import type { AccessTokens } from '#src/core/tokens.ts'
 import { Database } from '#src/db/client.ts'
-import type { Settled } from '#src/settle.ts'
+import type { Context } from './command.ts'
 import { requireSchema } from './database.ts'
 
 /** What the audit trail says of a change from the shell. */
 export const shell = { actorId: null, ip: null, userAgent: 'admin command', requestId: null }
 
 /** Runs `use` with the domain and nothing else: no HTTP, no Redis, no keys of access tokens, no mail worker. */
-export async function withCore<T>({ config }: Settled, use: (core: Core) => Promise<T>): Promise<T> {
+export async function withCore<T>({ config }: Context, use: (core: Core) => Promise<T>): Promise<T> {
   await requireSchema(config)
   const db = new Database(config.databaseUrl, 2)
   const passwords = makePasswords(config.argon2, counters)

@@ -4,50 +4,41 @@ import type { Readable } from 'node:stream'
 import { BulkImport } from '#src/db/bulk.ts'
 import { RowReader } from './brought-user.ts'
 import { bring, type Done } from './bring.ts'
-import { columnsOf, presetNames } from './columns.ts'
-import { command } from './command.ts'
+import { columnsOf } from './columns.ts'
+import type { Context, Io } from './command.ts'
 import { requireSchema } from './database.ts'
 import { Failure, fileFault, UsageError } from './failure.ts'
 import { reportTo } from './report.ts'
 import { csvRows, jsonRows, type Row } from './rows.ts'
 import { requireColumns, sampled } from './sample.ts'
 
-export const importUsers = command({
-  name: 'import',
-  operands: ['FILE|-'],
-  options: {
-    format: { type: 'string', value: 'jsonl|csv', says: 'how the file is written; else its name tells' },
-    map: {
-      type: 'string',
-      multiple: true,
-      value: 'PRESET|FIELD=COLUMN',
-      says: `which columns to read; may be repeated. Presets: ${presetNames.join(', ')}`,
-    },
-    update: { type: 'boolean', says: 'fills in what accounts lack that are there already; overwrites nothing' },
-    'without-passwords': { type: 'boolean', says: 'makes accounts without a password where the file has no hash' },
-    'dry-run': { type: 'boolean', says: 'changes nothing' },
-    report: { type: 'string', value: 'FILE', says: 'where to write which rows were refused, and why' },
-  },
-  says: 'Brings users along with the hashes of their passwords. Running it again finds them all registered.',
-  run: async ({ config }, [file], values) => {
-    const { format = file.toLowerCase().endsWith('.csv') ? 'csv' : 'jsonl' } = values
-    if (format !== 'jsonl' && format !== 'csv') throw new UsageError('--format is jsonl or csv')
-    const columns = columnsOf(values.map ?? [])
-    const { 'without-passwords': withoutPasswords = false, 'dry-run': dryRun = false, update = false } = values
-    const reader = new RowReader(columns, { withoutPasswords })
+interface Values {
+  readonly format?: string | undefined
+  readonly map?: readonly string[] | undefined
+  readonly update?: boolean | undefined
+  readonly 'without-passwords'?: boolean | undefined
+  readonly 'dry-run'?: boolean | undefined
+  readonly report?: string | undefined
+}
 
-    const input = await opened(file)
-    const { sample, rows } = await sampled(readable(file, format === 'csv' ? csvRows(input) : jsonRows(input)))
-    requireColumns(sample, { columns, reader, withoutPasswords })
-    await requireSchema(config)
-    const report = await reportTo(values.report)
-    const bulk = await BulkImport.open(config.databaseUrl, { dryRun, update })
-    const done = await finished(bring(rows, { reader, bulk, report }), [bulk, report])
-    const summary = summaryOf(done, { dryRun, update, unused: reader.unused })
-    if (done.rows > 0 && done.rows === done.refused) throw new Failure(`${summary}\nEvery row was refused.`)
-    return summary
-  },
-})
+export async function importUsers({ config, io }: Context, [file]: readonly [string], values: Values): Promise<string> {
+  const { format = file.toLowerCase().endsWith('.csv') ? 'csv' : 'jsonl' } = values
+  if (format !== 'jsonl' && format !== 'csv') throw new UsageError('--format is jsonl or csv')
+  const columns = columnsOf(values.map ?? [])
+  const { 'without-passwords': withoutPasswords = false, 'dry-run': dryRun = false, update = false } = values
+  const reader = new RowReader(columns, { withoutPasswords })
+
+  const input = await opened(file, io)
+  const { sample, rows } = await sampled(readable(file, format === 'csv' ? csvRows(input) : jsonRows(input)))
+  requireColumns(sample, { columns, reader, withoutPasswords })
+  await requireSchema(config)
+  const report = await reportTo(values.report, io)
+  const bulk = await BulkImport.open(config.databaseUrl, { dryRun, update })
+  const done = await finished(bring(rows, { reader, bulk, report, io }), [bulk, report])
+  const summary = summaryOf(done, { dryRun, update, unused: reader.unused })
+  if (done.rows > 0 && done.rows === done.refused) throw new Failure(`${summary}\nEvery row was refused.`)
+  return summary
+}
 
 function summaryOf(
   { rows, imported, filled, taken, refused, hashes }: Done,
@@ -72,8 +63,8 @@ async function finished<T>(work: Promise<T>, outputs: ReadonlyArray<{ close: () 
   }
 }
 
-async function opened(file: string): Promise<Readable> {
-  if (file === '-') return process.stdin
+async function opened(file: string, { stdin }: Io): Promise<Readable> {
+  if (file === '-') return stdin
   const input = createReadStream(file, { highWaterMark: 1 << 18 })
   await once(input, 'open').catch((error: unknown) => {
     throw fileFault(file, 'read', error)

@@ -2,8 +2,7 @@ import { recordKeyChange } from '#src/core/audit.ts'
 import { KeyRing, publicationLeadSeconds, reloadEveryMs } from '#src/core/key-ring.ts'
 import type { RingKey } from '#src/core/signing-key.ts'
 import { Database } from '#src/db/client.ts'
-import type { Settled } from '#src/settle.ts'
-import { command } from './command.ts'
+import type { Context } from './command.ts'
 import { shell } from './core.ts'
 import { requireSchema } from './database.ts'
 import { Failure, UsageError } from './failure.ts'
@@ -14,18 +13,16 @@ interface StoredKeys {
 }
 
 /** `keys list|rotate [--now]|retire KID`: shows the signing keys, publishes the next one, or ends one. */
-export const keys = command({
-  name: 'keys',
-  operands: ['list|rotate|retire', '[KID]'],
-  options: { now: { type: 'boolean', says: 'rotate: the next key signs at once, not in ten minutes' } },
-  says: 'Shows the signing keys, publishes the next one, which signs in ten minutes, or ends the key KID at once.',
-  run: (settled, [action, kid], { now = false }) => {
-    if (action === 'list' && kid === undefined && !now) return withRing(settled, ({ ring }) => listKeys(ring))
-    if (action === 'rotate' && kid === undefined) return withRing(settled, (stored) => rotateKeys(stored, { now }))
-    if (action === 'retire' && kid !== undefined && !now) return withRing(settled, (stored) => retireKey(stored, kid))
-    throw new UsageError('keys list | keys rotate [--now] | keys retire KID')
-  },
-})
+export async function keys(
+  context: Context,
+  [action, kid]: readonly [string, string | undefined],
+  { now = false }: { readonly now?: boolean | undefined },
+): Promise<string> {
+  if (action === 'list' && kid === undefined && !now) return withRing(context, ({ ring }) => listKeys(ring))
+  if (action === 'rotate' && kid === undefined) return withRing(context, (stored) => rotateKeys(stored, { now }))
+  if (action === 'retire' && kid !== undefined && !now) return withRing(context, (stored) => retireKey(stored, kid))
+  throw new UsageError('keys list | keys rotate [--now] | keys retire KID')
+}
 
 /** A line for each key: its id, its algorithm and what it does now. */
 async function listKeys(ring: KeyRing): Promise<string> {
@@ -62,9 +59,9 @@ async function retireKey({ db, ring }: StoredKeys, kid: string): Promise<string>
 }
 
 /** Runs `use` with the keys as they are stored; none is made. */
-async function withRing(settled: Settled, use: (stored: StoredKeys) => Promise<string>): Promise<string> {
-  const { databaseUrl, secretKey, secretKeyPrevious, algorithm, accessTokenSeconds } = settled.config
-  await requireSchema(settled.config)
+async function withRing({ config }: Context, use: (stored: StoredKeys) => Promise<string>): Promise<string> {
+  const { databaseUrl, secretKey, secretKeyPrevious, algorithm, accessTokenSeconds } = config
+  await requireSchema(config)
   const db = new Database(databaseUrl, 1)
   try {
     const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]

@@ -2,30 +2,27 @@ import { listUsers, type UserSearch } from '#src/core/administration.ts'
 import type { Core } from '#src/core/core.ts'
 import type { Account } from '#src/db/users.ts'
 import { userBody } from '#src/routes/fields.ts'
-import { command } from './command.ts'
+import type { Context } from './command.ts'
 import { withCore } from './core.ts'
 import { writeAll } from './output.ts'
 
 const pageSize = 200
 
-export const list = command({
-  name: 'list',
-  options: {
-    q: { type: 'string', value: 'TEXT', says: 'a part of the e-mail address, username or full name' },
-    role: { type: 'string', value: 'ROLE', says: 'only those who have the role' },
-    inactive: { type: 'boolean', says: 'only those who are disabled' },
-    json: { type: 'boolean', says: 'JSON lines instead of a table' },
-  },
-  says: 'Shows the users.',
-  run: (settled, _operands, values) => {
-    const isActive = values.inactive ? false : undefined
-    const search = { text: values.q, role: values.role, isActive, limit: pageSize }
-    return withCore(settled, async (core) => {
-      await writeAll(pages(core, search, values.json ? jsonLines : table), '-')
-      return ''
-    })
-  },
-})
+interface Values {
+  readonly q?: string | undefined
+  readonly role?: string | undefined
+  readonly inactive?: boolean | undefined
+  readonly json?: boolean | undefined
+}
+
+export function list(context: Context, _operands: readonly [], values: Values): Promise<string> {
+  const isActive = values.inactive ? false : undefined
+  const search = { text: values.q, role: values.role, isActive, limit: pageSize }
+  return withCore(context, async (core) => {
+    await writeAll(pages(core, search, values.json ? jsonLines : table), '-', context.io)
+    return ''
+  })
+}
 
 type Shape = (users: Account[], isFirst: boolean) => string[]
 

@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises'
+import type { Io } from './command.ts'
 import { fileFault } from './failure.ts'
 
 /** Where it is said which rows were refused, and why. */
@@ -8,16 +9,15 @@ export interface Report {
 }
 
 /** JSON lines into a file, or the first few on the terminal. */
-export async function reportTo(file: string | undefined): Promise<Report> {
-  return file === undefined ? onTerminal() : intoFile(file)
+export async function reportTo(file: string | undefined, io: Io): Promise<Report> {
+  return file === undefined ? onTerminal(io) : intoFile(file)
 }
 
-function onTerminal(): Report {
+function onTerminal({ stderr }: Io): Report {
   let left = 10
   return {
     refuse: async (line, reason) => {
-      if (left-- > 0)
-        process.stderr.write(`line ${line}: ${reason}${left === 0 ? '\nand more: see --report FILE' : ''}\n`)
+      if (left-- > 0) stderr.write(`line ${line}: ${reason}${left === 0 ? '\nand more: see --report FILE' : ''}\n`)
     },
     close: async () => {},
   }

@@ -1,43 +1,32 @@
 import { Value } from 'typebox/value'
 import { changeUser } from '#src/core/administration.ts'
 import { Role } from '#src/routes/fields.ts'
-import { command } from './command.ts'
+import type { Context } from './command.ts'
 import { shell, withCore } from './core.ts'
 import { Failure, UsageError } from './failure.ts'
 import { findByName, nameOf } from './user.ts'
 
 const mostRoles = 16
 
-export const grant = command({
-  name: 'grant',
-  operands: ['USER', 'ROLE'],
-  says: 'Gives a role.',
-  run: (settled, [name, role]) => {
-    requireRoleName(role)
-    return withCore(settled, async (core) => {
-      const { id, roles } = await findByName(core, name)
-      if (roles.length >= mostRoles && !roles.includes(role))
-        throw new Failure(`A user has at most ${mostRoles} roles.`)
-      const account = await changeUser(core, id, { grant: role }, shell)
-      return `${nameOf(account)} has the roles ${account.roles.join(', ')}.`
-    })
-  },
-})
+export async function grant(context: Context, [name, role]: readonly [string, string]): Promise<string> {
+  requireRoleName(role)
+  return withCore(context, async (core) => {
+    const { id, roles } = await findByName(core, name)
+    if (roles.length >= mostRoles && !roles.includes(role)) throw new Failure(`A user has at most ${mostRoles} roles.`)
+    const account = await changeUser(core, id, { grant: role }, shell)
+    return `${nameOf(account)} has the roles ${account.roles.join(', ')}.`
+  })
+}
 
-export const revoke = command({
-  name: 'revoke',
-  operands: ['USER', 'ROLE'],
-  says: 'Takes a role away.',
-  run: (settled, [name, role]) => {
-    requireRoleName(role)
-    return withCore(settled, async (core) => {
-      const { id, roles } = await findByName(core, name)
-      if (!roles.includes(role)) throw new Failure(`${name} does not have the role ${role}.`)
-      const account = await changeUser(core, id, { revoke: role }, shell)
-      return `${nameOf(account)} has the roles ${account.roles.join(', ') || '(none)'}.`
-    })
-  },
-})
+export async function revoke(context: Context, [name, role]: readonly [string, string]): Promise<string> {
+  requireRoleName(role)
+  return withCore(context, async (core) => {
+    const { id, roles } = await findByName(core, name)
+    if (!roles.includes(role)) throw new Failure(`${name} does not have the role ${role}.`)
+    const account = await changeUser(core, id, { revoke: role }, shell)
+    return `${nameOf(account)} has the roles ${account.roles.join(', ') || '(none)'}.`
+  })
+}
 
 function requireRoleName(role: string): void {
   if (!Value.Check(Role, role))

@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm/sql'
 import { statement } from './client.ts'
 import type { EventType } from './event-types.ts'
 import { auditEvents } from './schema.ts'

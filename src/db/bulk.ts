@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm/sql'
 import type postgres from 'postgres'
 import { type Origin, recorded, recordEvent } from './audit-events.ts'
 import { connectAlone, type Statement, statement, valuesOf } from './client.ts'

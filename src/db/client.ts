@@ -1,5 +1,9 @@
-import { getTableColumns, is, Placeholder, type SQL, sql } from 'drizzle-orm'
-import { PgDialect, type PgTable } from 'drizzle-orm/pg-core'
+// In parts, here and wherever it is used: the whole takes longer to load than the rest of a command.
+import { is } from 'drizzle-orm/entity'
+import { PgDialect } from 'drizzle-orm/pg-core/dialect'
+import type { PgTable } from 'drizzle-orm/pg-core/table'
+import { Placeholder, type SQL, sql } from 'drizzle-orm/sql'
+import { getTableColumns } from 'drizzle-orm/utils'
 import postgres from 'postgres'
 import { Budget } from './budget.ts'
 import { clock } from './clock.ts'

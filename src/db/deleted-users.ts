@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm/sql'
 import { statement } from './client.ts'
 import { auditEvents, outbox, refreshTokens, sessions, users } from './schema.ts'
 

@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm/sql'
 import { queued, type Template, withinQuota } from './outbox.ts'
 import { type OneTimePurpose, oneTimeTokens } from './schema.ts'
 

@@ -1,8 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { drizzle } from 'drizzle-orm/postgres-js'
-import { migrate } from 'drizzle-orm/postgres-js/migrator'
 import type postgres from 'postgres'
 import { clock } from './clock.ts'
 import { connectAlone } from './client.ts'
@@ -70,6 +68,9 @@ async function reached(connection: postgres.Sql): Promise<boolean> {
 }
 
 async function migrateInTurn(connection: postgres.Sql, migrationsFolder: string): Promise<void> {
+  // Loaded here, because most starts find nothing to migrate.
+  const { drizzle } = await import('drizzle-orm/postgres-js')
+  const { migrate } = await import('drizzle-orm/postgres-js/migrator')
   for (let tries = 1; ; tries++)
     try {
       await migrate(drizzle({ client: connection }), { migrationsFolder })

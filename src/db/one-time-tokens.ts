@@ -1,4 +1,4 @@
-import { sql } from 'drizzle-orm'
+import { sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
 import { type LinkInput, mailedLink } from './links.ts'

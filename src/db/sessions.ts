@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from './audit-events.ts'
 import { statement } from './client.ts'
 import { notified } from './outbox.ts'

@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from './audit-events.ts'
 import { columns, statement } from './client.ts'
 import { type LinkInput, mailedLink } from './links.ts'

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { runAdmin, runOnTerminal } from '#test/support/admin.ts'
+import { runAdmin, runAdminProcess, runOnTerminal } from '#test/support/admin.ts'
 import { form, formOf, get, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { eventually, mailsTo } from '#test/support/mail.ts'
 import { bare, onDatabase } from '#test/support/process.ts'
@@ -32,7 +32,7 @@ describe('admin list', () => {
   test('ends in silence when whoever reads it has had enough', async () => {
     const { url } = await cloneDatabase()
     const many = Array.from({ length: 3000 }, (_, i) => `{"email":"u${i}@example.com","password_hash":null}\n`).join('')
-    await runAdmin(url, ['import', '-'], many)
+    await runAdminProcess(url, ['import', '-'], many)
     const line = `set -o pipefail; ${process.execPath} src/admin.ts list | head -1`
     const options = { env: { ...bare, ...onDatabase(url) } }
     const { stdout, stderr } = await promisify(execFile)('bash', ['--norc', '-c', line], options)

@@ -1,10 +1,11 @@
+import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { commands, overview } from '#src/admin/commands.ts'
-import { runAdmin } from '#test/support/admin.ts'
+import { runAdminProcess, runNode } from '#test/support/admin.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
 const { url, sql } = await cloneDatabase({ empty: true })
-const admin = (...args: string[]) => runAdmin(url, args)
+const admin = (...args: string[]) => runAdminProcess(url, args)
 const names = [...commands.keys()]
 const prepare = (name: string, ...args: string[]) => commands.get(name)?.prepare(args)
 
@@ -28,6 +29,12 @@ describe('the help', () => {
     const { help = '', synopsis = '' } = commands.get(name) ?? {}
     expect(help).toContain(`Usage: npm run admin -- ${synopsis}\n\n`)
     for (const [option] of synopsis.matchAll(/--[a-z-]+/g)) expect(help).toMatch(new RegExp(`^  ${option}.*  \\S`, 'm'))
+  })
+
+  test('needs the folder of the commands and nothing else: no library, no database', async () => {
+    const readable = ['package.json', 'src/admin.ts', 'src/admin'].map((path) => `--allow-fs-read=${resolve(path)}`)
+    const { code, stdout } = await runNode(['--permission', ...readable, 'src/admin.ts', '--help'])
+    expect([code, stdout]).toEqual([0, overview])
   })
 
   test('is what an administrator sees who names no command', async () => {

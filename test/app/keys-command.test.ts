@@ -6,7 +6,7 @@ const settings = { ALGORITHM: 'ES256' }
 
 /** Each line of `keys list` as [id, algorithm, state]. */
 async function listed(url: string, environment: Record<string, string> = settings): Promise<string[][]> {
-  const { stdout } = await runAdmin(url, ['keys', 'list'], '', { environment })
+  const { stdout } = await runAdmin(url, ['keys', 'list'], '', environment)
   return stdout
     .trim()
     .split('\n')
@@ -26,14 +26,14 @@ describe('admin keys', () => {
     const first = String(app.keyRing.current()?.kid)
     expect(await listed(url)).toEqual([[first, 'ES256', 'signs']])
 
-    const rotated = await runAdmin(url, ['keys', 'rotate'], '', { environment: settings })
+    const rotated = await runAdmin(url, ['keys', 'rotate'], '', settings)
     expect(rotated.stdout).toBe('The next key is published and signs in 10 minutes.\n')
     const [[next = '', ...state] = [], ...others] = await listed(url)
     expect([state, ...others]).toEqual([
       ['ES256', 'signs in 10 minutes'],
       [first, 'ES256', 'signs'],
     ])
-    const refused = await runAdmin(url, ['keys', 'retire', first], '', { environment: settings })
+    const refused = await runAdmin(url, ['keys', 'retire', first], '', settings)
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(`${first} signs.`)])
 
     await sql`update signing_keys set signs_from = now() where kid = ${next}`
@@ -41,13 +41,11 @@ describe('admin keys', () => {
       [next, 'ES256', 'signs'],
       [first, 'ES256', expect.stringMatching(/^verifies for 4[01] minutes$/)],
     ])
-    const retired = await runAdmin(url, ['keys', 'retire', first], '', { environment: settings })
+    const retired = await runAdmin(url, ['keys', 'retire', first], '', settings)
     expect([retired.code, retired.stdout]).toEqual([0, `${first} has ended; every instance knows within 10 seconds.\n`])
     await app.keyRing.load()
     expect(app.keyRing.publicKeys().map(({ kid }) => kid)).toEqual([next])
-    expect((await runAdmin(url, ['keys', 'retire', first], '', { environment: settings })).stderr).toContain(
-      'There is no key',
-    )
+    expect((await runAdmin(url, ['keys', 'retire', first], '', settings)).stderr).toContain('There is no key')
   })
 
   test('says that HS256 signs until the key of another algorithm does, and then no longer', async () => {
@@ -73,7 +71,7 @@ describe('admin keys', () => {
     [['rotate'], {}],
     [['retire'], settings],
   ])('refuses the words %j', async (words, environment) => {
-    const { code, stderr } = await runAdmin(url, ['keys', ...words], '', { environment })
+    const { code, stderr } = await runAdmin(url, ['keys', ...words], '', environment)
     expect([code, stderr]).toEqual([
       2,
       expect.stringMatching(/(Usage: npm run admin -- keys|keys list|ALGORITHM=HS256)/),

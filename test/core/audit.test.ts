@@ -1,15 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { exportUsers } from '#src/admin/export.ts'
-import { keys } from '#src/admin/keys.ts'
-import { readConfig } from '#src/config.ts'
 import { changeUser } from '#src/core/administration.ts'
 import { register } from '#src/core/accounts.ts'
 import { eventDetails } from '#src/db/event-types.ts'
-import type { Settled } from '#src/settle.ts'
 import { get, password, post, signedUp } from '#test/support/actors.ts'
-import { secretKey, startService } from '#test/support/service.ts'
+import { runAdmin } from '#test/support/admin.ts'
+import { startService } from '#test/support/service.ts'
 import { temporaryFolder } from '#test/support/process.ts'
 
 const { app, sql, url } = await startService({ MAIL_WORKER: 'off' })
@@ -178,10 +175,9 @@ describe('an event', () => {
   })
 
   test('is left by an export and by a new signing key', async () => {
-    const environment = { DATABASE_URL: url, SECRET_KEY: secretKey, ALGORITHM: 'ES256', LOG_LEVEL: 'silent' }
-    const settled = { config: { ...readConfig(environment), sweep: false, mailWorker: false } } as Settled
-    await exportUsers.prepare([`${await temporaryFolder()}/users.jsonl`])(settled)
-    await keys.prepare(['rotate', '--now'])(settled)
+    const environment = { ALGORITHM: 'ES256' }
+    expect(await runAdmin(url, ['export', `${await temporaryFolder()}/users.jsonl`])).toMatchObject({ code: 0 })
+    expect(await runAdmin(url, ['keys', 'rotate', '--now'], '', environment)).toMatchObject({ code: 0 })
     expect(await eventsOf(null, 'users.exported')).toEqual([{ actor_id: null, detail: null }])
     expect(await eventsOf(null, 'signing_key.rotated')).toHaveLength(1)
     const [{ user_agent } = {}] = await sql`select user_agent from audit_events where type = 'users.exported'`

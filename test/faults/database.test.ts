@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { Database, statement } from '#src/db/client.ts'
 import { Problem } from '#src/problem.ts'
 import { type Actor, form, formOf, password, post, type Reply, signedUp } from '#test/support/actors.ts'
-import { runAdmin } from '#test/support/admin.ts'
+import { runAdminProcess } from '#test/support/admin.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { onDatabase, send, startServer } from '#test/support/process.ts'
 import { proxyTo } from '#test/support/proxy.ts'
@@ -147,7 +147,7 @@ describe('a proxy that takes connections and closes them', () => {
   test('ends a command with a sentence', async () => {
     const proxy = await proxyTo(database)
     proxy.refuse(true)
-    const { code, stderr } = await runAdmin(proxy.url, ['migrate'])
+    const { code, stderr } = await runAdminProcess(proxy.url, ['migrate'])
     expect([code, stderr]).toEqual([1, expect.stringContaining('takes connections and closes them')])
     expect(proxy.connects).toBeLessThan(10)
   })
@@ -157,7 +157,7 @@ describe('a proxy that takes connections and says nothing', () => {
   test('ends a command with a sentence', async () => {
     const proxy = await proxyTo(database)
     proxy.mute(true)
-    const { code, stderr } = await runAdmin(proxy.url, ['migrate'])
+    const { code, stderr } = await runAdminProcess(proxy.url, ['migrate'])
     expect([code, stderr]).toEqual([1, expect.stringContaining('did not answer within 10 seconds')])
   })
 })

@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
+import { obey } from '#src/admin/obey.ts'
 import { bare, onDatabase } from './process.ts'
 
 /** A program that does not end by itself has failed. */
@@ -16,8 +18,37 @@ interface Surroundings {
   readonly stdout?: number
 }
 
-/** Runs `src/admin.ts` in a process of its own, as `npm run admin` does; resolves when it has ended. */
-export function runAdmin(databaseUrl: string, args: readonly string[], input = '', surroundings: Surroundings = {}) {
+/** Obeys a command line of `npm run admin` in this process, at no terminal; resolves to what a process would leave. */
+export async function runAdmin(
+  databaseUrl: string,
+  args: readonly string[],
+  input = '',
+  environment: Record<string, string> = {},
+) {
+  const stdin = Readable.from(pieces(Buffer.from(input)), { objectMode: false })
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const printed = Promise.all([text(stdout), text(stderr)])
+  const variables = { ...onDatabase(databaseUrl), ...environment }
+  const code = await obey(args, variables, { stdin, stdout, stderr }).finally(() => {
+    stdout.end()
+    stderr.end()
+  })
+  const [out, err] = await printed
+  return { code, stdout: out, stderr: err }
+}
+
+/** As a pipe passes them on. */
+function* pieces(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += 1 << 16) yield bytes.subarray(at, at + (1 << 16))
+}
+
+/** As `runAdmin`, in a process of its own as `npm run admin` starts it; resolves when it has ended by itself. */
+export function runAdminProcess(
+  databaseUrl: string,
+  args: readonly string[],
+  input = '',
+  surroundings: Surroundings = {},
+) {
   const { environment = {}, ...options } = surroundings
   return runNode([adminProgram, ...args], input, {
     environment: { ...onDatabase(databaseUrl), ...environment },
@@ -25,7 +56,7 @@ export function runAdmin(databaseUrl: string, args: readonly string[], input = '
   })
 }
 
-/** As `runAdmin`, on a terminal of its own (util-linux' `script`); `shown` is what the terminal shows. */
+/** As `runAdminProcess`, on a terminal of its own (util-linux' `script`); `shown` is what the terminal shows. */
 export async function runOnTerminal(databaseUrl: string, args: readonly string[], typed: string) {
   const command = [process.execPath, adminProgram, ...args].map((word) => `'${word}'`).join(' ')
   const env = { ...bare, ...onDatabase(databaseUrl) }
