@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { runAdmin, runAdminProcess, runNode } from '#test/support/admin.ts'
-import { cleanUp } from '#test/support/clean-up.ts'
+import { cleanUp, testBeside } from '#test/support/clean-up.ts'
 import { onDatabase } from '#test/support/process.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
@@ -32,20 +32,21 @@ const resetting = () => listening((socket) => socket.resetAndDestroy())
 const silent = () => listening(() => {})
 
 describe('a command whose database', () => {
-  test.concurrent.each([
+  for (const [fault, args, at] of [
     ['refuses connections', ['list'], refusing],
     ['refuses connections', ['import', '-'], refusing],
     ['is behind a proxy that accepts and closes', ['list'], closing],
     ['is behind a proxy that accepts and closes', ['migrate'], closing],
     ['is behind a proxy that accepts and resets', ['keys', 'list'], resetting],
     ['takes connections and says nothing', ['list'], silent],
-  ] as const)('%s ends with one sentence and exit code 1: %j', async (_fault, args, at) => {
-    const row = '{"email":"a@example.com","password_hash":null}\n'
-    // Ends by itself, whatever is left of its connections.
-    const { code, stdout, stderr } = await runAdminProcess(await at(), args, row, { environment: redisAway })
-    expect([code, stdout]).toEqual([1, ''])
-    expect(stderr).toMatch(/^The database [^\n]+[.?]\n$/)
-  })
+  ] as const)
+    testBeside(`${fault} ends with one sentence and exit code 1: ${args.join(' ')}`, async () => {
+      const row = '{"email":"a@example.com","password_hash":null}\n'
+      // Ends by itself, whatever is left of its connections.
+      const { code, stdout, stderr } = await runAdminProcess(await at(), args, row, { environment: redisAway })
+      expect([code, stdout]).toEqual([1, ''])
+      expect(stderr).toMatch(/^The database [^\n]+[.?]\n$/)
+    })
 
   test('runs needs no Redis, whatever REDIS_URL says', async () => {
     const { url } = await cloneDatabase()
