@@ -43,7 +43,7 @@ export async function startEmbeddedPostgres(options: {
   const { signal } = stopping
   let server: Server | undefined
   try {
-    if (!existsSync(join(dataDir, 'PG_VERSION'))) await initialise(place)
+    if (!existsSync(join(dataDir, 'PG_VERSION'))) await initialise(place, settings)
     server = await launch(place, { settings, signal })
     await nameDatabase(server)
   } catch (error) {

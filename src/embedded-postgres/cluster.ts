@@ -9,7 +9,7 @@ const initdbOptions = ['--username=latchkey', '--auth-local=trust', '--auth-host
 const localeOptions = ['--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--data-checksums']
 
 /** Makes the cluster beside its place and renames it, so that a crash leaves nothing half-made. */
-export async function initialise(place: Place): Promise<void> {
+export async function initialise(place: Place, settings: Readonly<Record<string, string>>): Promise<void> {
   const { dataDir, native, owner } = place
   const removeHalves = () => {
     const isHalf = (name: string) => name.startsWith(`${basename(dataDir)}.new-`)
@@ -17,7 +17,9 @@ export async function initialise(place: Place): Promise<void> {
   }
   removeHalves()
   const half = ownFolder(`${dataDir}.new-`, owner)
-  const args = ['--pgdata', half, ...initdbOptions, ...localeOptions, '--no-instructions']
+  // Data that may be lost when the machine stops need not be on the disk from the first.
+  const sync = settings['fsync'] === 'off' ? ['--no-sync'] : []
+  const args = ['--pgdata', half, ...initdbOptions, ...localeOptions, ...sync, '--no-instructions']
   const { child, exited } = runWatched([join(native, 'bin', 'initdb'), ...args], place, half)
   const said = await exited
   if (child.exitCode === 0) {

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { runAdmin, runAdminProcess, runNode } from '#test/support/admin.ts'
-import { cleanUp } from '#test/support/clean-up.ts'
+import { cleanUp, testBeside } from '#test/support/clean-up.ts'
 import { onDatabase } from '#test/support/process.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
@@ -31,29 +31,30 @@ const closing = () => listening((socket) => socket.end())
 const resetting = () => listening((socket) => socket.resetAndDestroy())
 const silent = () => listening(() => {})
 
-describe('a command whose database', () => {
-  test.concurrent.each([
+describe.concurrent('a command whose database', () => {
+  for (const [fault, args, at] of [
     ['refuses connections', ['list'], refusing],
     ['refuses connections', ['import', '-'], refusing],
     ['is behind a proxy that accepts and closes', ['list'], closing],
     ['is behind a proxy that accepts and closes', ['migrate'], closing],
     ['is behind a proxy that accepts and resets', ['keys', 'list'], resetting],
     ['takes connections and says nothing', ['list'], silent],
-  ] as const)('%s ends with one sentence and exit code 1: %j', async (_fault, args, at) => {
-    const row = '{"email":"a@example.com","password_hash":null}\n'
-    // Ends by itself, whatever is left of its connections.
-    const { code, stdout, stderr } = await runAdminProcess(await at(), args, row, { environment: redisAway })
-    expect([code, stdout]).toEqual([1, ''])
-    expect(stderr).toMatch(/^The database [^\n]+[.?]\n$/)
-  })
+  ] as const)
+    testBeside(`${fault} ends with one sentence and exit code 1: ${args.join(' ')}`, async () => {
+      const row = '{"email":"a@example.com","password_hash":null}\n'
+      // Ends by itself, whatever is left of its connections.
+      const { code, stdout, stderr } = await runAdminProcess(await at(), args, row, { environment: redisAway })
+      expect([code, stdout]).toEqual([1, ''])
+      expect(stderr).toMatch(/^The database [^\n]+[.?]\n$/)
+    })
 
-  test('runs needs no Redis, whatever REDIS_URL says', async () => {
+  testBeside('runs needs no Redis, whatever REDIS_URL says', async () => {
     const { url } = await cloneDatabase()
     const { code, stderr } = await runAdminProcess(url, ['list'], '', { environment: redisAway })
     expect([code, stderr]).toEqual([0, ''])
   })
 
-  test('is there makes no signing key', async () => {
+  testBeside('is there makes no signing key', async () => {
     const { url, sql } = await cloneDatabase()
     await runAdmin(url, ['list'], '', { ALGORITHM: 'ES256' })
     await runAdmin(url, ['create', '--email', 'a@example.com'], 'correct horse battery staple', { ALGORITHM: 'ES256' })
@@ -61,27 +62,28 @@ describe('a command whose database', () => {
   })
 })
 
-describe('the service', () => {
+describe.concurrent('the service', () => {
   const build = `
     import { buildApp } from '#src/app.ts'
     import { readConfig } from '#src/config.ts'
     await buildApp(readConfig(process.env)).catch((error) => console.log(error.code))`
 
-  test.each([
+  for (const [fault, more] of [
     ['refuses connections', {}],
     ['lets the pool be opened and has no tables', { DATABASE_MIGRATE: 'off' }],
-  ])('leaves nothing open when it cannot be built: the database %s', async (_fault, more) => {
-    const { url } = await cloneDatabase({ empty: true })
-    const environment = {
-      ...onDatabase('DATABASE_MIGRATE' in more ? url : 'postgres://u:p@127.0.0.1:1/latchkey'),
-      ...redisAway,
-      ...more,
-      LOG_LEVEL: 'silent',
-    }
-    // Ends by itself, or the test does not.
-    const { code } = await runNode(['--input-type=module', '-e', build], '', { environment })
-    expect(code).toBe(0)
-  })
+  ] as const)
+    testBeside(`leaves nothing open when it cannot be built: the database ${fault}`, async () => {
+      const { url } = await cloneDatabase({ empty: true })
+      const environment = {
+        ...onDatabase('DATABASE_MIGRATE' in more ? url : 'postgres://u:p@127.0.0.1:1/latchkey'),
+        ...redisAway,
+        ...more,
+        LOG_LEVEL: 'silent',
+      }
+      // Ends by itself, or the test does not.
+      const { code } = await runNode(['--input-type=module', '-e', build], '', { environment })
+      expect(code).toBe(0)
+    })
 })
 
 describe('a file that cannot be read or written', () => {

@@ -27,7 +27,7 @@ describe.skipIf(noBrowser !== undefined)('/docs in a browser', { timeout: 120_00
     return page
   }
 
-  test('is Latchkey by name and icon, and has no bar to explore other documents with', async () => {
+  test.concurrent('is Latchkey by name and icon, and has no bar to explore other documents with', async () => {
     const page = await open(1200)
     expect(await page.title()).toBe('Latchkey')
     expect(await page.locator('.info .title').innerText()).toMatch(/^Latchkey/)
@@ -42,7 +42,7 @@ describe.skipIf(noBrowser !== undefined)('/docs in a browser', { timeout: 120_00
     expect(complaints).toEqual([])
   })
 
-  test('remembers the login over a reload', async () => {
+  test.concurrent('remembers the login over a reload', async () => {
     const { email } = await signedUp(app)
     const page = await open(1200)
     await page.getByRole('button', { name: 'Authorize' }).click()
@@ -58,7 +58,7 @@ describe.skipIf(noBrowser !== undefined)('/docs in a browser', { timeout: 120_00
     expect(complaints).toEqual([])
   })
 
-  test.each([320, 360, 390])('fits a telephone of %i pixels', async (width) => {
+  test.concurrent.each([320, 360, 390])('fits a telephone of %i pixels', async (width) => {
     const page = await open(width)
     const widthOf = () => page.evaluate('[innerWidth, document.documentElement.scrollWidth]')
     expect(await widthOf()).toEqual([width, width])

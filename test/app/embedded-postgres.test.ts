@@ -8,8 +8,11 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { connectAlone } from '#src/db/client.ts'
 import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from '#src/embedded-postgres.ts'
 import { superviseServer } from '#src/embedded-postgres/supervisor.ts'
+import { temporaryFolder } from '#test/support/process.ts'
 
 const settings = { fsync: 'off' }
+const made = await startEmbeddedPostgres({ dataDir: join(await temporaryFolder(), 'postgres'), settings })
+await made.stop()
 
 describe('the embedded Postgres', () => {
   test('makes a database that answers, reached by a socket only', async () => {
@@ -28,7 +31,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('keeps its data over a restart, and is stopped twice without harm', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const first = await start(dataDir)
     await ask(first, 'create table kept as select 1 as n')
     await first.stop()
@@ -39,7 +42,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('is refused a second time on the same folder, in one sentence that names it', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const first = await start(dataDir)
     const sentence = `Another Latchkey runs on ${dataDir} (process ${process.pid}); stop it or set DATA_DIR.`
     await expect(start(dataDir)).rejects.toThrow(new EmbeddedPostgresError(sentence))
@@ -55,7 +58,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('is gone after kill -9 of its service, and starts again at once with the data', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const { child, exited, firstLine } = startService(dataDir)
     await ask({ url: await firstLine }, 'create table kept as select 1 as n')
     child.kill('SIGKILL')
@@ -67,7 +70,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('leaves nothing running after kill -9 of its service while it starts', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     await (await start(dataDir)).stop()
     const { child } = startService(dataDir)
     await until(() => isRunningOn(dataDir))
@@ -76,7 +79,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('starts over a stale postmaster.pid, also one whose number is another program by now', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const first = await start(dataDir)
     const before = await readFile(join(dataDir, 'postmaster.pid'), 'utf8')
     await first.stop()
@@ -91,7 +94,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('starts again after its own processes were killed', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const first = await start(dataDir)
     await ask(first, 'create table kept as select 1 as n')
     process.kill(await postmaster(dataDir), 'SIGKILL')
@@ -104,7 +107,7 @@ describe('the embedded Postgres', () => {
     { what: 'its postmaster, by a signal to stop', signal: 'SIGINT', name: 'x'.repeat(120) },
     { what: 'its postmaster, with the socket elsewhere', signal: 'SIGKILL', name: 'x'.repeat(120) },
   ] as const)('is started again in the same place when somebody kills $what', async ({ signal, name }) => {
-    const dataDir = await newDataDir(name)
+    const dataDir = await madeDataDir(name)
     const postgres = await start(dataDir)
     const said = listenTo(postgres)
     await ask(postgres, 'create table kept as select 1 as n')
@@ -121,7 +124,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('is started again when somebody kills its watchdog, and never runs twice', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const postgres = await start(dataDir)
     const said = listenTo(postgres)
     await ask(postgres, 'create table kept as select 1 as n')
@@ -136,7 +139,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('stays stopped when it is stopped while it is started again', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     const postgres = await start(dataDir)
     const said = listenTo(postgres)
     process.kill(await postmaster(dataDir), 'SIGKILL')
@@ -164,7 +167,7 @@ describe('the embedded Postgres', () => {
   })
 
   test('says what Postgres said when it does not start, and can start afterwards', async () => {
-    const dataDir = await newDataDir()
+    const dataDir = await madeDataDir()
     await (await start(dataDir)).stop()
     await expect(startEmbeddedPostgres({ dataDir, settings: { no_such: 'x' } })).rejects.toThrow(
       /^The embedded Postgres does not start. It said: .*"no_such"/,
@@ -201,6 +204,14 @@ describe('the embedded Postgres', () => {
   })
 })
 
+/** A folder in which initdb was at work already, for tests of what comes after. */
+async function madeDataDir(...path: string[]): Promise<string> {
+  const dataDir = await newDataDir(...path)
+  await mkdir(dirname(dataDir), { recursive: true })
+  execFileSync('cp', ['-a', made.dataDir, dataDir])
+  return dataDir
+}
+
 async function newDataDir(...path: string[]): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'latchkey-test-'))
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
@@ -233,7 +244,6 @@ async function answers(postgres: EmbeddedPostgres): Promise<boolean> {
 function startService(dataDir: string): { child: ChildProcess; exited: Promise<unknown>; firstLine: Promise<string> } {
   const program = `
     import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
-import { superviseServer } from '#src/embedded-postgres/supervisor.ts'
     const options = JSON.parse(process.argv[1])
     console.log(await startEmbeddedPostgres(options).then(({ url }) => url, String))
     setInterval(() => {}, 1000)`

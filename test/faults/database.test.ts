@@ -5,7 +5,7 @@ import { Database, statement } from '#src/db/client.ts'
 import { Problem } from '#src/problem.ts'
 import { type Actor, form, formOf, password, post, type Reply, signedUp } from '#test/support/actors.ts'
 import { runAdminProcess } from '#test/support/admin.ts'
-import { cleanUp } from '#test/support/clean-up.ts'
+import { cleanUp, testBeside } from '#test/support/clean-up.ts'
 import { onDatabase, send, startServer } from '#test/support/process.ts'
 import { proxyTo } from '#test/support/proxy.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
@@ -69,50 +69,50 @@ describe('a process that stands still', () => {
   })
 })
 
-describe('a database whose every answer takes a second', () => {
-  const proxy = proxyTo(database)
-  const slow = async (environment: Record<string, string> = {}) => {
-    const { url } = await proxy
-    const service = await startService({ DATABASE_POOL_SIZE: '1', ...environment }, { url, sql: database.sql })
-    return signedUp(service.app)
-  }
-  /** Acts over the slow wire; resolves to the reply that came in time. */
-  const slowly = async (act: () => Promise<Reply>) => {
-    const wire = await proxy
-    wire.delay(1000)
-    const started = performance.now()
-    const reply = await act()
-    const ms = performance.now() - started
-    wire.delay(0)
-    expect(ms).toBeLessThan(promisedMs + hashingMs)
-    return reply
+describe.concurrent('a database whose every answer takes a second', () => {
+  const slow = async () => {
+    const wire = await proxyTo(database)
+    const service = await startService({ DATABASE_POOL_SIZE: '1' }, { url: wire.url, sql: database.sql })
+    const actor = await signedUp(service.app)
+    /** Acts over the slow wire; resolves to the reply that came in time. */
+    const slowly = async (act: () => Promise<Reply>) => {
+      wire.delay(1000)
+      const started = performance.now()
+      const reply = await act()
+      const ms = performance.now() - started
+      wire.delay(0)
+      expect(ms).toBeLessThan(promisedMs + hashingMs)
+      return reply
+    }
+    return { actor, slowly }
   }
   /** Of the passwords of one request on a busy machine. */
   const hashingMs = 1500
   const logInWith = (actor: Actor, secret: string) =>
     post(app, '/api/v1/token', formOf({ username: actor.email, password: secret }), form)
 
-  test.each(['prepared', 'new'])('answers within the promised time on a %s connection', async (kind) => {
-    const actor = await slow()
-    if (kind === 'prepared') for (const act of [actor.me, actor.logIn, () => actor.refresh()]) await act()
-    const once = await actor.refresh()
-    const acts: Record<string, () => Promise<Reply>> = {
-      me: () => actor.me(),
-      'log in': () => actor.logIn(),
-      'refresh again': () => actor.refresh(),
-      'change the password': () =>
-        actor.send('POST', '/me/password', { current_password: password, new_password: 'another battery staple' }),
-      'delete the account': () => actor.send('DELETE', '/me', { password }),
-    }
-    expect(once.statusCode).toBe(200)
-    for (const [name, act] of Object.entries(acts)) {
-      const reply = await slowly(act)
-      expect([name, reply.statusCode === 503 ? 200 : reply.statusCode]).toEqual([name, 200])
-    }
-  })
+  for (const kind of ['prepared', 'new'])
+    testBeside(`answers within the promised time on a ${kind} connection`, async () => {
+      const { actor, slowly } = await slow()
+      if (kind === 'prepared') for (const act of [actor.me, actor.logIn, () => actor.refresh()]) await act()
+      const once = await actor.refresh()
+      const acts: Record<string, () => Promise<Reply>> = {
+        me: () => actor.me(),
+        'log in': () => actor.logIn(),
+        'refresh again': () => actor.refresh(),
+        'change the password': () =>
+          actor.send('POST', '/me/password', { current_password: password, new_password: 'another battery staple' }),
+        'delete the account': () => actor.send('DELETE', '/me', { password }),
+      }
+      expect(once.statusCode).toBe(200)
+      for (const [name, act] of Object.entries(acts)) {
+        const reply = await slowly(act)
+        expect([name, reply.statusCode === 503 ? 200 : reply.statusCode]).toEqual([name, 200])
+      }
+    })
 
-  test('begins no change whose outcome it could not tell: what is a plain 503 has not happened', async () => {
-    const actor = await slow()
+  testBeside('begins no change whose outcome it could not tell: what is a plain 503 has not happened', async () => {
+    const { actor, slowly } = await slow()
     const changed = { current_password: password, new_password: 'another battery staple' }
     for (const act of [
       () => actor.send('POST', '/me/password', changed),
@@ -125,8 +125,8 @@ describe('a database whose every answer takes a second', () => {
   })
 })
 
-describe('a proxy that takes connections and closes them', () => {
-  test('is not besieged, ends every request in time, and is forgiven at once', async () => {
+describe.concurrent('a proxy that takes connections and closes them', () => {
+  testBeside('is not besieged, ends every request in time, and is forgiven at once', async () => {
     const proxy = await proxyTo(database)
     const { app: service } = await startService({ DATABASE_POOL_SIZE: '4' }, { url: proxy.url, sql: database.sql })
     const { me } = await signedUp(service)
@@ -144,7 +144,7 @@ describe('a proxy that takes connections and closes them', () => {
     expect((await me()).statusCode).toBe(200)
   })
 
-  test('ends a command with a sentence', async () => {
+  testBeside('ends a command with a sentence', async () => {
     const proxy = await proxyTo(database)
     proxy.refuse(true)
     const { code, stderr } = await runAdminProcess(proxy.url, ['migrate'])
@@ -153,8 +153,8 @@ describe('a proxy that takes connections and closes them', () => {
   })
 })
 
-describe('a proxy that takes connections and says nothing', () => {
-  test('ends a command with a sentence', async () => {
+describe.concurrent('a proxy that takes connections and says nothing', () => {
+  testBeside('ends a command with a sentence', async () => {
     const proxy = await proxyTo(database)
     proxy.mute(true)
     const { code, stderr } = await runAdminProcess(proxy.url, ['migrate'])

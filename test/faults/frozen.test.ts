@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
-import { describe, expect, test } from 'vitest'
+import { describe, expect } from 'vitest'
 import { password } from '#test/support/actors.ts'
+import { testBeside } from '#test/support/clean-up.ts'
 import { onDatabase, send, startServer } from '#test/support/process.ts'
 import { cloneDatabase, type TestDatabase } from '#test/support/service.ts'
 
@@ -33,42 +34,45 @@ function ask({ socket, token }: Client): void {
 }
 
 describe('an instance that is frozen with refreshes in its sockets', () => {
-  test('ends no session when it wakes, whose client gave up, asked another instance and is generations on', async () => {
-    const database = await cloneDatabase()
-    const [frozen, other] = [startServer(onDatabase(database.url)), startServer(onDatabase(database.url))]
-    const [frozenUrl, otherUrl] = [await frozen.listening, await other.listening]
-    const all = await Promise.all(Array.from({ length: clients }, (_, i) => client(frozenUrl, database, i)))
+  testBeside(
+    'ends no session when it wakes, whose client gave up, asked another instance and is generations on',
+    async () => {
+      const database = await cloneDatabase()
+      const [frozen, other] = [startServer(onDatabase(database.url)), startServer(onDatabase(database.url))]
+      const [frozenUrl, otherUrl] = [await frozen.listening, await other.listening]
+      const all = await Promise.all(Array.from({ length: clients }, (_, i) => client(frozenUrl, database, i)))
 
-    frozen.child.kill('SIGSTOP')
-    for (const one of all) ask(one)
-    const newest = await Promise.all(
-      all.map(async ({ token, socket }) => {
-        socket.end()
-        let held = token
-        for (let i = 0; i < 3; i++) {
-          const { body } = await send(`${otherUrl}/api/v1/refresh`, { refresh_token: held })
-          held = String(body['refresh_token'])
-        }
-        return held
-      }),
-    )
-    // The window is over for every one of them when the instance wakes.
-    await database.sql`update refresh_tokens set issued_at = issued_at - interval '14 seconds'`
-    frozen.child.kill('SIGCONT')
-    for (const { socket } of all) if (!socket.closed) await once(socket, 'close')
-    // It answers again, so it is through with what it had.
-    expect((await send(`${frozenUrl}/ready`)).status).toBe(200)
+      frozen.child.kill('SIGSTOP')
+      for (const one of all) ask(one)
+      const newest = await Promise.all(
+        all.map(async ({ token, socket }) => {
+          socket.end()
+          let held = token
+          for (let i = 0; i < 3; i++) {
+            const { body } = await send(`${otherUrl}/api/v1/refresh`, { refresh_token: held })
+            held = String(body['refresh_token'])
+          }
+          return held
+        }),
+      )
+      // The window is over for every one of them when the instance wakes.
+      await database.sql`update refresh_tokens set issued_at = issued_at - interval '14 seconds'`
+      frozen.child.kill('SIGCONT')
+      for (const { socket } of all) if (!socket.closed) await once(socket, 'close')
+      // It answers again, so it is through with what it had.
+      expect((await send(`${frozenUrl}/ready`)).status).toBe(200)
 
-    const replies = await Promise.all(
-      newest.map((token) => send(`${otherUrl}/api/v1/refresh`, { refresh_token: token })),
-    )
-    expect(replies.map(({ status }) => status)).toEqual(Array(clients).fill(200))
-    const [{ ended } = {}] = await database.sql`
+      const replies = await Promise.all(
+        newest.map((token) => send(`${otherUrl}/api/v1/refresh`, { refresh_token: token })),
+      )
+      expect(replies.map(({ status }) => status)).toEqual(Array(clients).fill(200))
+      const [{ ended } = {}] = await database.sql`
       select count(*)::integer as ended from sessions where revoked_at is not null`
-    expect(ended).toBe(0)
-  })
+      expect(ended).toBe(0)
+    },
+  )
 
-  test('still ends the session of a spent token whose sender waits for the answer', async () => {
+  testBeside('still ends the session of a spent token whose sender waits for the answer', async () => {
     const database = await cloneDatabase()
     const { listening } = startServer(onDatabase(database.url))
     const url = await listening

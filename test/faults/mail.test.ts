@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { get, metric, password, post } from '#test/support/actors.ts'
+import { testBeside } from '#test/support/clean-up.ts'
 import { eventually, linkIn, startMailServer } from '#test/support/mail.ts'
 import { onDatabase, send, startServer } from '#test/support/process.ts'
 import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
@@ -142,8 +143,8 @@ describe('a mail server that is away', () => {
   })
 })
 
-describe('a slow mail server', () => {
-  test('gets each mail once, from two workers too', async () => {
+describe.concurrent('a slow mail server', () => {
+  testBeside('gets each mail once, from two workers too', async () => {
     const server = await startMailServer({
       onMailFrom: (_address, _session, callback) => void setTimeout(callback, 30),
     })
@@ -158,7 +159,7 @@ describe('a slow mail server', () => {
     expect(new Set(server.deliveries.map(({ mail }) => mail.messageId)).size).toBe(60)
   })
 
-  test('is let finish when the service closes', async () => {
+  testBeside('is let finish when the service closes', async () => {
     const release = Promise.withResolvers<void>()
     const reached = Promise.withResolvers<void>()
     const server = await startMailServer({
@@ -260,8 +261,8 @@ describe('a mail that is of no use any more', () => {
   )
 })
 
-describe('kill -9 with 300 mails queued, twice', () => {
-  test('loses none and sends none twice once the mail server is back', async () => {
+describe.concurrent('kill -9 with 300 mails queued, twice', () => {
+  testBeside('loses none and sends none twice once the mail server is back', async () => {
     const { url, sql } = await cloneDatabase()
     const gone = await startMailServer()
     await gone.stop()
@@ -291,8 +292,8 @@ describe('kill -9 with 300 mails queued, twice', () => {
   })
 })
 
-describe('kill -9 in the middle of sending', () => {
-  test('loses none, and sends no more twice than were under way', async () => {
+describe.concurrent('kill -9 in the middle of sending', () => {
+  testBeside('loses none, and sends no more twice than were under way', async () => {
     const { url, sql } = await cloneDatabase()
     const mailServer = await startMailServer()
     const variables = { ...onDatabase(url), ...environment(mailServer.url) }
