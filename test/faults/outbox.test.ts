@@ -12,7 +12,7 @@ import {
   sweepOutbox,
 } from '#src/db/outbox.ts'
 import { metric } from '#test/support/actors.ts'
-import { cleanUp } from '#test/support/clean-up.ts'
+import { cleanUp, testBeside } from '#test/support/clean-up.ts'
 import { eventually, startMailServer } from '#test/support/mail.ts'
 import { onDatabase, startServer } from '#test/support/process.ts'
 import { cloneDatabase, startService, type TestDatabase } from '#test/support/service.ts'
@@ -52,7 +52,7 @@ async function startPartialServer(onPoison: (socket: Socket, server: Server) => 
   return { url: `smtp://127.0.0.1:${(server.address() as { port: number }).port}`, taken }
 }
 
-describe('a mail that the server does not refuse by itself', () => {
+describe.concurrent('a mail that the server does not refuse by itself', () => {
   const answers: Record<string, { onPoison: (socket: Socket) => void; errors: string[] }> = {
     'answered by 421': {
       onPoison: (socket) => {
@@ -68,29 +68,29 @@ describe('a mail that the server does not refuse by itself', () => {
     },
   }
 
-  test.for(Object.entries(answers))('%s waits longer each time and slows no other', async ([, answer]) => {
-    const { onPoison, errors } = answer
-    const server = await startPartialServer(onPoison)
-    const database = await cloneDatabase()
-    await queueMails(database.sql, 31)
-    await startService(environment(server.url), database)
-    await eventually(() => (server.taken.length === 30 ? true : undefined))
-    const tried = async (attempts: number) => {
-      const [row] = await database.sql<{ wait: number; error: string }[]>`
+  for (const [kind, { onPoison, errors }] of Object.entries(answers))
+    testBeside(`${kind} waits longer each time and slows no other`, async () => {
+      const server = await startPartialServer(onPoison)
+      const database = await cloneDatabase()
+      await queueMails(database.sql, 31)
+      await startService(environment(server.url), database)
+      await eventually(() => (server.taken.length === 30 ? true : undefined))
+      const tried = async (attempts: number) => {
+        const [row] = await database.sql<{ wait: number; error: string }[]>`
         select round(extract(epoch from due_at - now()) / 30)::integer * 30 as wait, last_error as error from outbox
         where recipient = 'user1@example.com' and attempts = ${attempts} and last_error is not null`
-      return row
-    }
-    const first = await eventually(() => tried(1))
-    // Without the error, so that the lease of the next attempt is not taken for its wait.
-    await database.sql`update outbox set due_at = now(), last_error = null where sent_at is null`
-    const second = await eventually(() => tried(2))
-    expect([first.wait, second.wait]).toEqual([30, 60])
-    expect([first.error, second.error].every((error) => errors.includes(error))).toBe(true)
-    expect(new Set(server.taken).size).toBe(30)
-  })
+        return row
+      }
+      const first = await eventually(() => tried(1))
+      // Without the error, so that the lease of the next attempt is not taken for its wait.
+      await database.sql`update outbox set due_at = now(), last_error = null where sent_at is null`
+      const second = await eventually(() => tried(2))
+      expect([first.wait, second.wait]).toEqual([30, 60])
+      expect([first.error, second.error].every((error) => errors.includes(error))).toBe(true)
+      expect(new Set(server.taken).size).toBe(30)
+    })
 
-  test('loses no attempt when the server goes away with it', async () => {
+  testBeside('loses no attempt when the server goes away with it', async () => {
     const server = await startPartialServer((socket, listener) => {
       listener.close()
       socket.end('421 closing down\r\n')
@@ -105,7 +105,7 @@ describe('a mail that the server does not refuse by itself', () => {
     expect(await metric(app, 'auth_mail_total{outcome="retried"}')).toBe(0)
   })
 
-  test('ends after 72 hours like any other', async () => {
+  testBeside('ends after 72 hours like any other', async () => {
     const server = await startPartialServer((socket) => void socket.destroy())
     const database = await cloneDatabase()
     await queueMails(database.sql, 1)
@@ -118,8 +118,8 @@ describe('a mail that the server does not refuse by itself', () => {
   })
 })
 
-describe('SIGTERM while the mail server hangs', () => {
-  test('ends the process in time and gives the mail back', async () => {
+describe.concurrent('SIGTERM while the mail server hangs', () => {
+  testBeside('ends the process in time and gives the mail back', async () => {
     const reached = Promise.withResolvers<void>()
     const hanging = await startMailServer({
       onData: (stream) => {
@@ -138,8 +138,8 @@ describe('SIGTERM while the mail server hangs', () => {
   })
 })
 
-describe('a mail that is out', () => {
-  test('is sent once although the database cannot be told before its lease has ended', async () => {
+describe.concurrent('a mail that is out', () => {
+  testBeside('is sent once although the database cannot be told before its lease has ended', async () => {
     const database = await cloneDatabase()
     const { sql } = database
     await queueMails(sql, 1)
