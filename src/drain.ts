@@ -6,7 +6,7 @@ import { stopListening } from './stop-listening.ts'
 
 /** A connection on which nothing has come for so long is taken to carry nothing. */
 const quietMs = 1000
-const limitMs = 4500
+const limitMs = 4000
 
 /**
  * Follows the connections of a server; the function it returns stops listening and resolves when every connection is

@@ -8,7 +8,7 @@ interface Handle {
   readonly getpeername: (name: object) => number
 }
 
-const limitMs = 3000
+const limitMs = 2500
 const settleMs = 300
 /** What Node asks for. */
 const usualBacklog = 511
