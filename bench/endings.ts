@@ -1,4 +1,4 @@
-import { connectAlone } from '#src/db/client.ts'
+import { connectAlone } from '#src/db/database.ts'
 import { benchPassword } from './load.ts'
 import { startPostgres, startService, stopEverything } from './processes.ts'
 

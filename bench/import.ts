@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /**
  * `npm run bench:import -- [--users N] [--format jsonl|csv]`: imports N users of mixed hashes, one in a hundred of them bad,

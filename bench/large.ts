@@ -1,4 +1,4 @@
-import { connectAlone } from '#src/db/client.ts'
+import { connectAlone } from '#src/db/database.ts'
 import { runLoad, startPostgres, startService } from './processes.ts'
 import { rowOf } from './report.ts'
 import { someHeads, tokenOf, writeRows } from './rows.ts'

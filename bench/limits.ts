@@ -5,10 +5,10 @@ import formbody from '@fastify/formbody'
 import { sql } from 'drizzle-orm'
 import fastify from 'fastify'
 import postgres from 'postgres'
-import { statement, valuesOf } from '#src/db/client.ts'
-import { rotateRefreshToken } from '#src/db/refresh-tokens.ts'
-import { openSession } from '#src/db/sessions.ts'
-import { accountColumns, userByUsername } from '#src/db/users.ts'
+import { statement, valuesOf } from '#src/db/database.ts'
+import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
+import { openSession } from '#src/features/sessions/sessions.sql.ts'
+import { accountColumns, userByUsername } from '#src/features/accounts/accounts.sql.ts'
 import { benchPassword } from './load.ts'
 import { digestOfHead, type Head } from './rows.ts'
 
@@ -85,7 +85,7 @@ async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<num
   return Number(new URL(await app.listen({ host: '127.0.0.1', port: 0 })).port)
 }
 
-/** Bare postgres.js with the options of `src/db/client.ts` that count; `max_pipeline` and all else as they come. */
+/** Bare postgres.js with the options of `src/db/database.ts` that count; `max_pipeline` and all else as they come. */
 function connect(text: string, max: number) {
   const url = new URL(text)
   const host = url.searchParams.get('host')

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { SMTPServer } from 'smtp-server'
-import { connectAlone } from '#src/db/client.ts'
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { connectAlone } from '#src/db/database.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** Forgotten passwords of so many users while the mail server is down, the service killed twice, then the server back. */
 const count = Number(process.argv[2] ?? 10_000)

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { rotateRefreshToken } from '#src/db/refresh-tokens.ts'
+import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
 import { sessionState } from './limits.ts'
 import { poolSize } from './processes.ts'
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { hash } from '@node-rs/argon2'
 import type postgres from 'postgres'
-import { formatRefreshToken } from '#src/core/tokens.ts'
+import { formatRefreshToken } from '#src/features/tokens/tokens.ts'
 import { benchPassword } from './load.ts'
 
 /** A session with the generation of its unspent token. */

@@ -1,4 +1,4 @@
-import { obey } from './admin/obey.ts'
+import { obey } from '#src/cli/obey.ts'
 
 process.exitCode = await obey(process.argv.slice(2), process.env, process)
 // What a lost database leaves behind would keep the process alive.

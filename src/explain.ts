@@ -1,7 +1,7 @@
 import { ConfigError } from './config.ts'
 import { DataFolderError, reasonOf } from './data-folder.ts'
 import { SchemaError } from './db/migrate.ts'
-import { EmbeddedPostgresError } from './embedded-postgres.ts'
+import { EmbeddedPostgresError } from '#dev/embedded-postgres/embedded-postgres.ts'
 import { Problem } from './problem.ts'
 
 const ours = [ConfigError, SchemaError, DataFolderError, EmbeddedPostgresError]

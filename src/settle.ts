@@ -3,7 +3,11 @@ import { join, resolve } from 'node:path'
 import type { AppConfig } from './app.ts'
 import type { Config } from './config.ts'
 import { keptSecretKey, makeFolder } from './data-folder.ts'
-import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from './embedded-postgres.ts'
+import {
+  type EmbeddedPostgres,
+  EmbeddedPostgresError,
+  startEmbeddedPostgres,
+} from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** A config that can be used, and the embedded Postgres that was started for it. */
 export interface Settled {

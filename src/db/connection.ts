@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import postgres from 'postgres'
 import { clock } from './clock.ts'
-import type { Compiled } from './client.ts'
+import type { Compiled } from './database.ts'
 import type { DriverOptions } from './driver.ts'
 import { codeOf, DatabaseError } from './faults.ts'
 import { connectedStream, failingStream, type Place } from './socket.ts'

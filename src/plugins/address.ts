@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { readAddress, withinNetworks } from '#src/address.ts'
 import type { Config } from '#src/config.ts'
-import { clientOf } from '#src/routes/oauth-clients.ts'
+import { clientOf } from '#src/routes/oauth/clients.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

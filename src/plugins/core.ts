@@ -2,11 +2,11 @@ import prom from '@platformatic/prom-client'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
-import { composeCore, type CoreSettings } from '#src/core/compose.ts'
-import type { Core } from '#src/core/core.ts'
-import { makeLimits } from '#src/core/limits.ts'
-import { makePasswords } from '#src/core/passwords.ts'
-import { sweep } from '#src/core/sweep.ts'
+import { composeCore, type CoreSettings } from '#src/features/compose.ts'
+import type { Core } from '#src/features/core.ts'
+import { makeLimits } from '#src/features/limits.ts'
+import { makePasswords } from '#src/features/login/passwords.ts'
+import { sweep } from '#src/features/sessions/sweep.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,4 +1,4 @@
-import type { Limit } from '#src/core/limits.ts'
+import type { Limit } from '#src/features/limits.ts'
 
 /** How often a key was counted in its window, and how much of the window is left (milliseconds). */
 export interface Tally {

@@ -1,6 +1,6 @@
 import fp from 'fastify-plugin'
 import { Budget } from '#src/db/budget.ts'
-import { Database } from '#src/db/client.ts'
+import { Database } from '#src/db/database.ts'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
 
 declare module 'fastify' {

@@ -6,15 +6,15 @@ import fp from 'fastify-plugin'
 import { type Static, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { type Config, ConfigError } from '#src/config.ts'
-import { KeyRing, reloadEveryMs } from '#src/core/key-ring.ts'
-import type { RingKey } from '#src/core/signing-key.ts'
+import { KeyRing, reloadEveryMs } from '#src/features/tokens/key-ring.ts'
+import type { RingKey } from '#src/features/tokens/signing-key.ts'
 import {
   type AccessClaims,
   type AccessSubject,
   type AccessToken,
   type AccessTokens,
   firstPartyClient,
-} from '#src/core/tokens.ts'
+} from '#src/features/tokens/tokens.ts'
 import { Problem } from '#src/problem.ts'
 
 declare module 'fastify' {

@@ -2,10 +2,10 @@ import prom from '@platformatic/prom-client'
 import fp from 'fastify-plugin'
 import { createTransport } from 'nodemailer'
 import type { Config } from '#src/config.ts'
-import { Mailer, MailRefused, type Post } from '#src/core/mailer.ts'
-import { deriveKey } from '#src/core/tokens.ts'
-import { queuedMails } from '#src/db/outbox.ts'
-import { openDevMailbox } from './dev-mailbox.ts'
+import { Mailer, MailRefused, type Post } from '#src/features/mail/mailer.ts'
+import { deriveKey } from '#src/db/sealing.ts'
+import { queuedMails } from '#src/features/mail/outbox.sql.ts'
+import { openDevMailbox } from '#src/routes/pages/dev-mailbox.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

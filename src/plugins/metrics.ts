@@ -4,11 +4,11 @@ import type { FastifyRequest } from 'fastify'
 import metrics from 'fastify-metrics'
 import fp from 'fastify-plugin'
 import type { Config } from '#src/config.ts'
-import type { Counters } from '#src/core/core.ts'
-import { digestOf } from '#src/core/tokens.ts'
+import type { Counters } from '#src/features/core.ts'
+import { digestOf } from '#src/features/tokens/tokens.ts'
 import { Problem } from '#src/problem.ts'
 import packageJson from '../../package.json' with { type: 'json' }
-import { onceASecond } from './once-a-second.ts'
+import { onceASecond } from '#src/once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

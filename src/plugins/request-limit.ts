@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { addressOf, networkOf } from '#src/address.ts'
 import type { Config } from '#src/config.ts'
-import type { Counted, Counter } from '#src/core/limits.ts'
+import type { Counted, Counter } from '#src/features/limits.ts'
 import { authenticate } from '#src/routes/authenticate.ts'
 
 declare module 'fastify' {

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { refusedRole } from '#src/core/audit.ts'
-import { type Authentication, requireStanding } from '#src/core/sessions.ts'
-import type { AccessClaims } from '#src/core/tokens.ts'
+import { refusedRole } from '#src/features/audit/audit.ts'
+import { type Authentication, requireStanding } from '#src/features/sessions/sessions.ts'
+import type { AccessClaims } from '#src/features/tokens/tokens.ts'
 import { Problem } from '#src/problem.ts'
 import { originOf } from './fields.ts'
 

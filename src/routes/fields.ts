@@ -1,8 +1,8 @@
 import type { FastifyRequest } from 'fastify'
 import { type Static, type TObject, type TObjectOptions, type TProperties, type TSchema, Type } from 'typebox'
 import { addressOf } from '#src/address.ts'
-import type { Sender } from '#src/core/rotation.ts'
-import type { Account } from '#src/db/users.ts'
+import type { Sender } from '#src/features/sessions/rotation.ts'
+import type { Account } from '#src/features/accounts/accounts.sql.ts'
 import { bodyOf, catalogue, Problem, type ProblemCode } from '#src/problem.ts'
 
 const atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"

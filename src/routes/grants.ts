@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { refresh } from '#src/core/rotation.ts'
-import { logIn, type TokenPair } from '#src/core/sessions.ts'
+import { refresh } from '#src/features/sessions/rotation.ts'
+import { logIn, type TokenPair } from '#src/features/sessions/sessions.ts'
 import { LoginName, named, originOf, Password, problems, ref, RefreshTokenText, Tokens } from './fields.ts'
 import { limitLogins, limitRefreshes } from './limits.ts'
 

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { commands, overview } from '#src/admin/commands.ts'
+import { commands, overview } from '#src/cli/commands.ts'
 import { runAdminProcess, runNode } from '#test/support/admin.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
@@ -32,7 +32,7 @@ describe('the help', () => {
   })
 
   test('needs the folder of the commands and nothing else: no library, no database', async () => {
-    const readable = ['package.json', 'src/admin.ts', 'src/admin'].map((path) => `--allow-fs-read=${resolve(path)}`)
+    const readable = ['package.json', 'src/admin.ts', 'src/cli'].map((path) => `--allow-fs-read=${resolve(path)}`)
     const { code, stdout } = await runNode(['--permission', ...readable, 'src/admin.ts', '--help'])
     expect([code, stdout]).toEqual([0, overview])
   })

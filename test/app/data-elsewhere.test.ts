@@ -4,8 +4,8 @@ import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { connectAlone } from '#src/db/client.ts'
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { connectAlone } from '#src/db/database.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 const home = '/var/lib/latchkey'
 const startAndStop = new URL('../support/start-and-stop.ts', import.meta.url).pathname

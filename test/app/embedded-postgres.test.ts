@@ -5,9 +5,13 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { connectAlone } from '#src/db/client.ts'
-import { type EmbeddedPostgres, EmbeddedPostgresError, startEmbeddedPostgres } from '#src/embedded-postgres.ts'
-import { superviseServer } from '#src/embedded-postgres/supervisor.ts'
+import { connectAlone } from '#src/db/database.ts'
+import {
+  type EmbeddedPostgres,
+  EmbeddedPostgresError,
+  startEmbeddedPostgres,
+} from '#dev/embedded-postgres/embedded-postgres.ts'
+import { superviseServer } from '#dev/embedded-postgres/supervisor.ts'
 import { temporaryFolder } from '#test/support/process.ts'
 
 const settings = { fsync: 'off' }
@@ -243,7 +247,7 @@ async function answers(postgres: EmbeddedPostgres): Promise<boolean> {
 /** A process that starts Postgres, prints its URL or the error, and lives on. */
 function startService(dataDir: string): { child: ChildProcess; exited: Promise<unknown>; firstLine: Promise<string> } {
   const program = `
-    import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+    import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
     const options = JSON.parse(process.argv[1])
     console.log(await startEmbeddedPostgres(options).then(({ url }) => url, String))
     setInterval(() => {}, 1000)`

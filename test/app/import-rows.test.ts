@@ -1,9 +1,9 @@
 import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
-import { RowReader } from '#src/admin/brought-user.ts'
-import { columnsOf } from '#src/admin/columns.ts'
-import { jsonRows, type Row } from '#src/admin/rows.ts'
-import { sampled } from '#src/admin/sample.ts'
+import { RowReader } from '#src/cli/brought-user.ts'
+import { columnsOf } from '#src/cli/columns.ts'
+import { jsonRows, type Row } from '#src/cli/rows.ts'
+import { sampled } from '#src/cli/sample.ts'
 
 const rowsOf = (text: string) => jsonRows(Readable.from([Buffer.from(text)]))
 const listOf = async (rows: AsyncIterable<Row>) => {

@@ -107,7 +107,7 @@ describe('npm start', () => {
   /** A folder that npm takes for the project, with a `.env` of its own. */
   async function project(settings: Record<string, string>): Promise<string> {
     const folder = await temporaryFolder()
-    for (const name of ['src', 'drizzle', 'node_modules', 'package.json'])
+    for (const name of ['src', 'dev', 'drizzle', 'node_modules', 'package.json'])
       await symlink(join(root, name), join(folder, name))
     const lines = Object.entries({ PORT: '0', RATE_LIMITS: 'off', ...settings }).map(
       ([name, value]) => `${name}='${value}'\n`,

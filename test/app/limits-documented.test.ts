@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { type Limit, makeLimits, uncounted } from '#src/core/limits.ts'
+import { type Limit, makeLimits, uncounted } from '#src/features/limits.ts'
 import * as routeLimits from '#src/routes/limits.ts'
 import { get } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import type { Limit } from '#src/core/limits.ts'
+import type { Limit } from '#src/features/limits.ts'
 import { countersInMemory } from '#src/plugins/counters-in-memory.ts'
 
 const guesses: Limit = { name: 'guesses', max: 10, per: 300 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
-import { onceASecond } from '#src/plugins/once-a-second.ts'
+import { onceASecond } from '#src/once-a-second.ts'
 import { get, type Reply, signedUp } from '#test/support/actors.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 

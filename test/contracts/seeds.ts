@@ -10,8 +10,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { connectAlone } from '#src/db/client.ts'
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { connectAlone } from '#src/db/database.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 import { databaseUrl } from '#test/support/global-setup.ts'
 
 type Held = Record<string, string>

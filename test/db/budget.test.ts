@@ -1,7 +1,7 @@
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import { Budget } from '#src/db/budget.ts'
-import { Database, statement } from '#src/db/client.ts'
+import { Database, statement } from '#src/db/database.ts'
 import { Problem } from '#src/problem.ts'
 import { signedUp } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'

@@ -1,7 +1,7 @@
 import { queryObjects } from 'node:v8'
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
-import { Database, statement } from '#src/db/client.ts'
+import { Database, statement } from '#src/db/database.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import * as administration from '#src/db/administration.ts'
-import type { Statement } from '#src/db/client.ts'
-import * as refreshTokens from '#src/db/refresh-tokens.ts'
-import * as sessions from '#src/db/sessions.ts'
+import * as administration from '#src/features/accounts/administration.sql.ts'
+import type { Statement } from '#src/db/database.ts'
+import * as refreshTokens from '#src/features/sessions/rotation.sql.ts'
+import * as sessions from '#src/features/sessions/sessions.sql.ts'
 import { signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 

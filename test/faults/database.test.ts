@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
-import { Database, statement } from '#src/db/client.ts'
+import { Database, statement } from '#src/db/database.ts'
 import { Problem } from '#src/problem.ts'
 import { type Actor, form, formOf, password, post, type Reply, signedUp } from '#test/support/actors.ts'
 import { runAdminProcess } from '#test/support/admin.ts'

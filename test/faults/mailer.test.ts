@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { abandonMail, type ClaimedMail, claimMails, releaseMail, retryMail } from '#src/db/outbox.ts'
+import { abandonMail, type ClaimedMail, claimMails, releaseMail, retryMail } from '#src/features/mail/outbox.sql.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { eventually, startMailServer } from '#test/support/mail.ts'
 import { startService, type TestDatabase } from '#test/support/service.ts'

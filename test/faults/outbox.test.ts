@@ -10,7 +10,7 @@ import {
   releaseMail,
   retryMail,
   sweepOutbox,
-} from '#src/db/outbox.ts'
+} from '#src/features/mail/outbox.sql.ts'
 import { metric } from '#test/support/actors.ts'
 import { cleanUp, testBeside } from '#test/support/clean-up.ts'
 import { eventually, startMailServer } from '#test/support/mail.ts'

@@ -1,19 +1,19 @@
 import { mutantsOf } from './mutant.ts'
 
-const recovery = ['test/core/recovery.test.ts']
-const recoveryEvents = ['test/core/audit.test.ts', 'test/core/recovery.test.ts']
-const quota = ['test/core/mail-quota.test.ts']
+const recovery = ['test/features/recovery/recovery.test.ts']
+const recoveryEvents = ['test/features/audit/audit.test.ts', 'test/features/recovery/recovery.test.ts']
+const quota = ['test/features/mail/mail-quota.test.ts']
 const outbox = ['test/faults/outbox.test.ts']
 const mail = ['test/faults/mail.test.ts']
-const audit = ['test/core/audit.test.ts']
+const audit = ['test/features/audit/audit.test.ts']
 const administration = ['test/contracts/kanban-admin.test.ts']
 const settings = ['test/app/config.test.ts']
-const links = ['test/core/one-time-tokens.test.ts']
+const links = ['test/features/recovery/one-time-tokens.test.ts']
 const mailer = ['test/faults/mailer.test.ts']
 const rows = ['test/app/import-rows.test.ts']
 
 export const accountMutants = [
-  ...mutantsOf('src/core/recovery.ts', recoveryEvents, {
+  ...mutantsOf('src/features/recovery/recovery.ts', recoveryEvents, {
     'recovery: a forgotten password takes its time': [
       "await inSteps(() => core.db.rows(requestReset, { ...origin, email, ...newLink(core, 'password_reset') }))",
       "await core.db.rows(requestReset, { ...origin, email, ...newLink(core, 'password_reset') })",
@@ -32,10 +32,10 @@ export const accountMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/core/one-time-tokens.ts', recovery, {
+  ...mutantsOf('src/features/recovery/one-time-tokens.ts', recovery, {
     'links: have one spelling': ["secret.toString('base64url') === text && text !== ''", "text !== ''"],
   }),
-  ...mutantsOf('src/core/letters.ts', recovery, {
+  ...mutantsOf('src/features/mail/letters.ts', recovery, {
     'letters: a name that is not plain is left out': [
       "mail.name !== null && plainName.test(mail.name) ? mail.name : ''",
       "mail.name ?? ''",
@@ -45,20 +45,20 @@ export const accountMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/db/links.ts', recovery, {
+  ...mutantsOf('src/features/recovery/links.sql.ts', recovery, {
     'links: to reset a password work for an hour': ["'password-reset', hours: 1 }", "'password-reset', hours: 10 }"],
     'links: to change an address work for a day': ["'email-change', hours: 24 }", "'email-change', hours: 240 }"],
   }),
-  ...mutantsOf('src/db/links.ts', quota, {
+  ...mutantsOf('src/features/recovery/links.sql.ts', quota, {
     'links: none beyond the quota': ['from ${from}, link_quota\n', 'from ${from}\n'],
   }),
-  ...mutantsOf('src/db/links.ts', links, {
+  ...mutantsOf('src/features/recovery/links.sql.ts', links, {
     'links: of two that are asked for at once one is sent': [
       "${onceAMinute ? sql`where ${oneTimeTokens}.created_at < now() - interval '1 minute'` : sql``}\n",
       '${onceAMinute ? sql`` : sql``}\n',
     ],
   }),
-  ...mutantsOf('src/db/one-time-tokens.ts', links, {
+  ...mutantsOf('src/features/recovery/one-time-tokens.sql.ts', links, {
     'reset: a link of another purpose is told as one that does not work': [
       "t.purpose = 'password_reset' and t.expires_at > now()\n    and u.is_active",
       't.expires_at > now()\n    and u.is_active',
@@ -117,7 +117,7 @@ export const accountMutants = [
     ],
     'another link: of its own kind': ["t.purpose = 'email_verify' and t.created_at >= now()", 't.created_at >= now()'],
   }),
-  ...mutantsOf('src/db/one-time-tokens.ts', recovery, {
+  ...mutantsOf('src/features/recovery/one-time-tokens.sql.ts', recovery, {
     'reset: ends the sessions by the epoch': [
       ', ${epochRaised},\n      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()\n    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch',
       ',\n      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()\n    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch',
@@ -153,7 +153,7 @@ export const accountMutants = [
     ],
     'another link: not to an address that is confirmed': ['u.is_active and u.email_verified_at is null', 'u.is_active'],
   }),
-  ...mutantsOf('src/db/outbox.ts', quota, {
+  ...mutantsOf('src/features/mail/outbox.sql.ts', quota, {
     'quota: five in an hour': ['or quota.count < 5', 'or quota.count < 6'],
     'quota: notices are counted apart': [
       "withinQuota({ kind: 'notice', recipient",
@@ -161,10 +161,10 @@ export const accountMutants = [
     ],
     'quota: counts an address in any case': ['convert_to(lower(${recipient} collate "C"),', 'convert_to(${recipient},'],
   }),
-  ...mutantsOf('src/db/outbox.ts', links, {
+  ...mutantsOf('src/features/mail/outbox.sql.ts', links, {
     'quota: nobody without an address has one': [' where ${recipient} is not null', ''],
   }),
-  ...mutantsOf('src/db/outbox.ts', mailer, {
+  ...mutantsOf('src/features/mail/outbox.sql.ts', mailer, {
     'outbox: a mail that is under way keeps its lease': [
       'set due_at = now() + ${lease} where ${claimed}',
       'set due_at = now() where ${claimed}',
@@ -178,7 +178,7 @@ export const accountMutants = [
       ' and sent_at is null`\n\n',
     ],
   }),
-  ...mutantsOf('src/core/mailer.ts', mailer, {
+  ...mutantsOf('src/features/mail/mailer.ts', mailer, {
     'mailer: a server that is away is left alone': ['if (!answers) this.#pause()\n', ''],
     'mailer: a pause is kept': ['free === 0 || performance.now() < this.#pausedUntil', 'free === 0'],
     'mailer: the pauses grow': ['Math.max(this.#pauseMs * 2, pauseMs.first)', 'Math.max(this.#pauseMs, pauseMs.first)'],
@@ -191,14 +191,14 @@ export const accountMutants = [
     'mailer: does not claim what it has under way': ['except: [...this.#underWay.keys()].map(String)', 'except: []'],
     'mailer: has five under way': ['const free = atOnce - this.#underWay.size', 'const free = atOnce'],
   }),
-  ...mutantsOf('src/db/outbox.ts', recovery, {
+  ...mutantsOf('src/features/mail/outbox.sql.ts', recovery, {
     'outbox: a name goes only to a confirmed address': ['and u.email_verified_at is not null\n', '\n'],
     'outbox: a name goes only to the address of its user': [
       '\n      and lower(u.email collate "C") = lower(c.recipient collate "C")',
       '',
     ],
   }),
-  ...mutantsOf('src/db/outbox.ts', outbox, {
+  ...mutantsOf('src/features/mail/outbox.sql.ts', outbox, {
     'outbox: a mail that was given up is not claimed': [
       'where sent_at is null and dead_at is null and due_at <= now()',
       'where sent_at is null and due_at <= now()',
@@ -220,21 +220,21 @@ export const accountMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/core/mailer.ts', outbox, {
+  ...mutantsOf('src/features/mail/mailer.ts', outbox, {
     'mailer: sends nothing twice while it lives': ['await this.#noteOut()\n        const free', 'const free'],
     'mailer: a server that is away costs no attempt': [
       'if (!(await this.#isOwnFault(began))) return this.#release(mail)\n',
       '',
     ],
   }),
-  ...mutantsOf('src/core/mailer.ts', mail, {
+  ...mutantsOf('src/features/mail/mailer.ts', mail, {
     'mailer: a link that does not work is not sent': [
       "if (mail.data['nonce'] !== undefined && token === undefined) return this.#abandon(mail, 'LINK_OUTDATED')\n",
       '',
     ],
     'mailer: a refusal for good ends it': ['error.forGood ? this.#abandon(mail, error.code) : this', 'this'],
   }),
-  ...mutantsOf('src/core/accounts.ts', ['test/core/accounts.test.ts', ...audit], {
+  ...mutantsOf('src/features/accounts/accounts.ts', ['test/features/accounts/accounts.test.ts', ...audit], {
     'accounts: an operator is told from a registration': ['byOperator: roles !== undefined', 'byOperator: false'],
     'accounts: one’s own names are no new password': [
       "[account.email, account.username, account.fullName], '/new_password'",
@@ -257,7 +257,7 @@ export const accountMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/core/passwords.ts', ['test/core/passwords.test.ts'], {
+  ...mutantsOf('src/features/login/passwords.ts', ['test/features/login/passwords.test.ts'], {
     'passwords: the decoy opens nothing': ['return usable && matched', 'return matched'],
     'passwords: an unknown user costs as much work': [
       'const hash = usable ? stored : await madeDecoy()',
@@ -274,7 +274,7 @@ export const accountMutants = [
       'password === form',
     ],
   }),
-  ...mutantsOf('src/core/gate.ts', ['test/core/gate.test.ts'], {
+  ...mutantsOf('src/features/login/gate.ts', ['test/features/login/gate.test.ts'], {
     'gate: as many run as it is wide': ['this.#running < this.width', 'this.#running <= this.width'],
     'gate: as many wait as its length': ['this.#waiting.length >= this.length', 'this.#waiting.length > this.length'],
     'gate: a task that fails gives its place back': [
@@ -282,7 +282,7 @@ export const accountMutants = [
       '    const result = await task()\n    try {\n      return result\n    } finally {\n      const next',
     ],
   }),
-  ...mutantsOf('src/core/administration.ts', [...audit, ...administration], {
+  ...mutantsOf('src/features/accounts/administration.ts', [...audit, ...administration], {
     'administration: a search is literal': [".replaceAll(/[\\\\%_]/g, '\\\\$&')", ''],
     'administration: the last administrator keeps the role': [
       "isActive === false || revoke === 'admin' ||",
@@ -293,7 +293,7 @@ export const accountMutants = [
       '...account } = row\n  void isLastAdmin',
     ],
   }),
-  ...mutantsOf('src/core/audit.ts', audit, {
+  ...mutantsOf('src/features/audit/audit.ts', audit, {
     'events: a missing role leaves one': [
       "await record(core, 'administration.refused', { userId, actorId: userId, detail }, origin)\n",
       '',
@@ -303,7 +303,7 @@ export const accountMutants = [
       "{ userId, detail: { code: 'last_admin' } }",
     ],
   }),
-  ...mutantsOf('src/db/administration.ts', [...audit, ...administration], {
+  ...mutantsOf('src/features/accounts/administration.sql.ts', [...audit, ...administration], {
     'administration: what changes nothing leaves no event': [' and cardinality(d.fields) > 0', ''],
     'administration: other letters of an address do not move it': [
       'lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved',
@@ -322,40 +322,40 @@ export const accountMutants = [
       'case when false then',
     ],
   }),
-  ...mutantsOf('src/admin/brought-user.ts', ['test/app/import.test.ts'], {
+  ...mutantsOf('src/cli/brought-user.ts', ['test/app/import.test.ts'], {
     'import: at most 16 roles': ['roles.length > 16 || ', ''],
     'import: no hash that is too costly': ['=> isBounded(value)', '=> value.length > 0'],
   }),
-  ...mutantsOf('src/admin/brought-user.ts', ['test/app/import-safety.test.ts'], {
+  ...mutantsOf('src/cli/brought-user.ts', ['test/app/import-safety.test.ts'], {
     'import: nobody loses a password that no field takes': [
       'const column = this.#withoutPasswords ? undefined : this.unusedHash(row)',
       'const column: string | undefined = undefined',
     ],
   }),
-  ...mutantsOf('src/admin/brought-user.ts', rows, {
+  ...mutantsOf('src/cli/brought-user.ts', rows, {
     'import: a moment without a zone is of UTC': ["zone = 'Z'] =", "zone = ''] ="],
   }),
-  ...mutantsOf('src/admin/rows.ts', rows, {
+  ...mutantsOf('src/cli/rows.ts', rows, {
     'import: a byte order mark is no part of a row': [".replace(/^\\uFEFF/, '')", ''],
     'import: a byte order mark stands at the beginning': ['line === 1 ? text.replace', 'line > 0 ? text.replace'],
   }),
-  ...mutantsOf('src/admin/sample.ts', rows, {
+  ...mutantsOf('src/cli/sample.ts', rows, {
     'import: looks at 1,000 rows first': ['first.length < sampleSize', 'first.length < sampleSize - 1'],
     'import: brings the rows that it looked at': ['yield* first\n', ''],
   }),
-  ...mutantsOf('src/admin/columns.ts', ['test/app/import.test.ts'], {
+  ...mutantsOf('src/cli/columns.ts', ['test/app/import.test.ts'], {
     'import: an administrator of FastAPI Users stays one': [", is_admin: ['is_superuser']", ''],
   }),
-  ...mutantsOf('src/admin/columns.ts', ['test/app/import-safety.test.ts'], {
+  ...mutantsOf('src/cli/columns.ts', ['test/app/import-safety.test.ts'], {
     'import: a column that was named has to be there': ['named.push(column)\n', ''],
   }),
-  ...mutantsOf('src/admin/password-hash.ts', ['test/app/import-safety.test.ts'], {
+  ...mutantsOf('src/cli/password-hash.ts', ['test/app/import-safety.test.ts'], {
     'import: a hash is known by its value': [" || (typeof value === 'string' && hashShape.test(value))", ''],
   }),
-  ...mutantsOf('src/admin/report.ts', ['test/app/import-safety.test.ts'], {
+  ...mutantsOf('src/cli/report.ts', ['test/app/import-safety.test.ts'], {
     'import: the report is for its owner': ["open(name, 'w', 0o600)", "open(name, 'w')"],
   }),
-  ...mutantsOf('src/admin/keys.ts', ['test/app/keys-command.test.ts'], {
+  ...mutantsOf('src/cli/keys.ts', ['test/app/keys-command.test.ts'], {
     'keys: the one that signs cannot be ended': ['if (ring.current()?.kid === kid)\n', "if (kid === '')\n"],
   }),
   ...mutantsOf('src/config.ts', settings, {
@@ -384,7 +384,7 @@ export const accountMutants = [
     'database: statements share a budget': ['this.#left -= ms\n', ''],
     'database: the budget ends with the answer': ['this.#left = Infinity\n', ''],
   }),
-  ...mutantsOf('src/db/faults.ts', ['test/db/client.test.ts'], {
+  ...mutantsOf('src/db/faults.ts', ['test/db/database.test.ts'], {
     'database: what was rolled back is sent again': ["new Set(['40001', ", 'new Set(['],
     'database: what may be repeated is, after a lost answer': [
       'return repeatable && isInDoubt(error) && !isDeadline(error)',
@@ -394,7 +394,7 @@ export const accountMutants = [
     'database: a statement that the server has lost is sent again': [", '26000'])", '])'],
     'database: a rule is known by its index': [' && error.constraint_name === index', ''],
   }),
-  ...mutantsOf('src/db/connection.ts', ['test/db/client.test.ts'], {
+  ...mutantsOf('src/db/connection.ts', ['test/db/database.test.ts'], {
     'database: a connection does not live for ever': [
       'this.#isUsable && performance.now() < this.#retiresAt',
       'this.#isUsable',

@@ -8,7 +8,7 @@ const limits = ['test/app/limits.test.ts']
 const memory = ['test/app/limits-memory.test.ts']
 /** Needs redis-server or TEST_REDIS_URL. */
 const redis = ['test/app/limits-redis.test.ts']
-const ring = ['test/core/key-ring.test.ts']
+const ring = ['test/features/tokens/key-ring.test.ts']
 const keys = ['test/rfc/signing-keys.test.ts', ...ring]
 const forgeries = ['test/rfc/rfc6750.test.ts']
 const claims = ['test/rfc/rfc9068.test.ts']
@@ -17,13 +17,13 @@ const input = ['test/app/input.test.ts']
 const headers = ['test/app/headers.test.ts']
 const operation = ['test/app/operation.test.ts']
 const problems = ['test/rfc/rfc9457.test.ts']
-const current = ['test/core/key-ring-current.test.ts']
+const current = ['test/features/tokens/key-ring-current.test.ts']
 const documented = ['test/app/limits-documented.test.ts']
 const readiness = ['test/app/readiness.test.ts']
 const reuse = ['test/rfc/rfc9700.test.ts']
 
 export const edgeMutants = [
-  ...mutantsOf('src/core/limits.ts', logins, {
+  ...mutantsOf('src/features/limits.ts', logins, {
     'limits: ten guesses at an account from an address': [
       "'login-account-address', max: 10,",
       "'login-account-address', max: 11,",
@@ -42,26 +42,26 @@ export const edgeMutants = [
       'if (error instanceof Problem && error.status < 500 && !isWrongPassword(error)) await giveBack()',
     ],
   }),
-  ...mutantsOf('src/core/limits.ts', documented, {
+  ...mutantsOf('src/features/limits.ts', documented, {
     'limits: guesses have their window': [
       "'login-account', max: 100, per: hour",
       "'login-account', max: 100, per: minute",
     ],
   }),
-  ...mutantsOf('src/core/limits.ts', limits, {
+  ...mutantsOf('src/features/limits.ts', limits, {
     'limits: guesses from an IPv6 network count together': [
       "networkOf(target.address ?? '')",
       "(target.address ?? '')",
     ],
   }),
-  ...mutantsOf('src/core/limits.ts', routes, {
+  ...mutantsOf('src/features/limits.ts', routes, {
     'limits: a wrong confirmation is a guess': [" || error.code === 'password_incorrect'", ''],
     'limits: confirmations count by account': [
       'confirmations.count(String(userId))',
       "confirmations.count(userId === 0 ? '' : 'all')",
     ],
   }),
-  ...mutantsOf('src/core/limits.ts', who, {
+  ...mutantsOf('src/features/limits.ts', who, {
     'limits: a session refreshes 60 times': ['required(await refreshes.isFull(session))', ''],
     'limits: a refresh that succeeds is counted': [
       'const result = await attempt()\n    await count()',
@@ -151,10 +151,10 @@ export const edgeMutants = [
   ...mutantsOf('src/routes/grants.ts', logins, {
     'limits: logins of the other contracts': ['preHandler: limitLogins(app),', ''],
   }),
-  ...mutantsOf('src/routes/kanban.ts', addresses, {
+  ...mutantsOf('src/routes/v1/login.ts', addresses, {
     'limits: POST /token': ['preHandler: limitLogins(app),', ''],
   }),
-  ...mutantsOf('src/routes/kanban-recovery.ts', routes, {
+  ...mutantsOf('src/routes/v1/recovery.ts', routes, {
     'limits: POST /reset-password': [
       "preHandler: limitLinks(app),\n      schema: {\n        operationId: 'resetPassword',",
       "schema: {\n        operationId: 'resetPassword',",
@@ -165,19 +165,19 @@ export const edgeMutants = [
     ],
     'limits: POST /me/email': ['preHandler: limitConfirmations(app),', ''],
   }),
-  ...mutantsOf('src/routes/kanban-account.ts', routes, {
+  ...mutantsOf('src/routes/v1/account.ts', routes, {
     'limits: POST /me/password': [
       "preHandler: limitConfirmations(app),\n      schema: {\n        operationId: 'changePassword',",
       "schema: {\n        operationId: 'changePassword',",
     ],
   }),
-  ...mutantsOf('src/plugins/account-pages.ts', routes, {
+  ...mutantsOf('src/routes/pages/account-pages.ts', routes, {
     'limits: POST /account/reset-password': [
       'preHandler: limitLinks(app),\n      schema: {\n        hide: true,',
       'schema: {\n        hide: true,',
     ],
   }),
-  ...mutantsOf('src/core/key-ring.ts', ring, {
+  ...mutantsOf('src/features/tokens/key-ring.ts', ring, {
     'keys: a new one does not sign at once': [
       'this.#signers.filter(({ signsFrom }) => signsFrom <= now)',
       'this.#signers.filter(() => now > 0)',
@@ -197,7 +197,7 @@ export const edgeMutants = [
       'leadSeconds + marginSeconds',
     ],
   }),
-  ...mutantsOf('src/core/key-ring.ts', current, {
+  ...mutantsOf('src/features/tokens/key-ring.ts', current, {
     'keys: who forges headers causes one look a second': [
       'await setTimeout(Math.max(0, this.#refreshedAt + refreshEveryMs - performance.now()))',
       'await setTimeout(0)',
@@ -206,13 +206,13 @@ export const edgeMutants = [
     'keys: of those to come the first signs': ['this.#signers.findLast(', 'this.#signers.find('],
     'keys: none of HS256 is made': ["if (this.algorithm === 'HS256') return false\n", ''],
   }),
-  ...mutantsOf('src/core/signing-key.ts', current, {
+  ...mutantsOf('src/features/tokens/signing-key.ts', current, {
     'keys: the former secret opens one': [
       'secrets.map((secret) => unseal(',
       'secrets.slice(0, 1).map((secret) => unseal(',
     ],
   }),
-  ...mutantsOf('src/db/signing-keys.ts', current, {
+  ...mutantsOf('src/features/tokens/signing-keys.sql.ts', current, {
     'keys: of two rotations by age one happens': [
       "\n      and created_at <= now() - make_interval(secs => ${input('minAgeSeconds')}::integer)",
       "\n      and ${input('minAgeSeconds')}::integer is not null",
@@ -224,23 +224,23 @@ export const edgeMutants = [
     'keys: who extends cuts nothing short': [" and verifies_until < ${fromNow('seconds')}", ''],
     'keys: a retired one is not extended': ['and verifies_until > now() and verifies_until <', 'and verifies_until <'],
   }),
-  ...mutantsOf('src/core/key-ring.ts', keys, {
+  ...mutantsOf('src/features/tokens/key-ring.ts', keys, {
     'keys: what no secret opens is replaced': ['await this.rotate({ leadSeconds })', 'void leadSeconds'],
   }),
-  ...mutantsOf('src/core/sealing.ts', keys, {
+  ...mutantsOf('src/db/sealing.ts', keys, {
     'sealing: another secret opens nothing': [
       '} catch {\n    return undefined\n  }',
       '} catch (error) {\n    throw error\n  }',
     ],
   }),
-  ...mutantsOf('src/core/sealing.ts', ['test/core/sealing.test.ts'], {
+  ...mutantsOf('src/db/sealing.ts', ['test/db/sealing.test.ts'], {
     'sealing: each has a nonce of its own': ['randomBytes(12)', 'Buffer.alloc(12)'],
     'sealing: what was changed is not opened': [
       'decipher.update(sealed.subarray(28)), decipher.final()',
       'decipher.update(sealed.subarray(28))',
     ],
   }),
-  ...mutantsOf('src/db/signing-keys.ts', ring, {
+  ...mutantsOf('src/features/tokens/signing-keys.sql.ts', ring, {
     'keys: a retired SECRET_KEY is not vouched for': ["\n  where ${signingKeys}.verifies_until > '-infinity'`", '`'],
     'keys: retired is for good': ["set verifies_until = '-infinity'", 'set verifies_until = now()'],
   }),
@@ -256,10 +256,10 @@ export const edgeMutants = [
     'tokens: each has an id of its own': ['jti: randomUUID()', 'jti: sessionId'],
     'tokens: the former secret still verifies': ['...(secretKeyPrevious ? [secretKeyPrevious] : [])', ''],
   }),
-  ...mutantsOf('src/core/introspection.ts', reuse, {
+  ...mutantsOf('src/features/tokens/introspection.ts', reuse, {
     'introspection: a token that would end its session is not active': [" || standing === 'reused'", ''],
   }),
-  ...mutantsOf('src/core/introspection.ts', oauth, {
+  ...mutantsOf('src/features/tokens/introspection.ts', oauth, {
     'introspection: a fault is no answer': [
       'if (error instanceof Problem && error.status === 401) return',
       'if (error instanceof Problem) return',
@@ -267,13 +267,13 @@ export const edgeMutants = [
     'revocation: a fault is no success': ['if (!(error instanceof Problem && error.status === 401)) throw error', ''],
     'revocation: ends one session': ["core, token, 'local', sender", "core, token, 'global', sender"],
   }),
-  ...mutantsOf('src/routes/oauth.ts', logins, {
+  ...mutantsOf('src/routes/oauth/token.ts', logins, {
     'oauth: the token endpoint is limited': [
       'await (isRefresh ? limits.refreshes : limits.logins).call(app, request, reply)',
       'void [isRefresh, reply]',
     ],
   }),
-  ...mutantsOf('src/routes/oauth.ts', oauth, {
+  ...mutantsOf('src/routes/oauth/token.ts', oauth, {
     'oauth: /revoke asks for the secret of a client': [
       'authenticateClient(request, oauthClients)\n      await revoke',
       'await revoke',
@@ -283,7 +283,7 @@ export const edgeMutants = [
       'authenticateClient(request, oauthClients)\n',
     ],
   }),
-  ...mutantsOf('src/routes/oauth-clients.ts', oauth, {
+  ...mutantsOf('src/routes/oauth/clients.ts', oauth, {
     'clients: authenticate in one way': ["(secret !== '' || (id !== '' && id !== basic.id))", "secret !== ''"],
     'clients: an unknown one with a secret is refused': [
       "(basic.secret !== '' || clients.has(basic.id))",
@@ -295,10 +295,10 @@ export const edgeMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/routes/oauth-clients.ts', ['test/rfc/rfc6749.test.ts'], {
+  ...mutantsOf('src/routes/oauth/clients.ts', ['test/rfc/rfc6749.test.ts'], {
     'clients: credentials are form-encoded': ['decodeURIComponent(text)', 'text'],
   }),
-  ...mutantsOf('src/routes/oauth-metadata.ts', oauth, {
+  ...mutantsOf('src/routes/oauth/metadata.ts', oauth, {
     'metadata: stand where clients look': ['new Set([`${path}${issuerPath}`, ', 'new Set(['],
   }),
   ...mutantsOf('src/plugins/bodies.ts', input, {
@@ -325,7 +325,7 @@ export const edgeMutants = [
   ...mutantsOf('src/plugins/errors.ts', problems, {
     'errors: a pointer is escaped': ['${instancePath}/${escapePointer(name)}', '${instancePath}/${name}'],
   }),
-  ...mutantsOf('src/plugins/health.ts', readiness, {
+  ...mutantsOf('src/routes/operation.ts', readiness, {
     'health: who leaves is not ready': [
       "if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
       '',

@@ -1,14 +1,14 @@
 import { mutantsOf } from './mutant.ts'
 
 const tests = [
-  'test/core/late-retries.test.ts',
-  'test/core/rotation.test.ts',
-  'test/core/rotation-interleavings.test.ts',
+  'test/features/sessions/late-retries.test.ts',
+  'test/features/sessions/rotation.test.ts',
+  'test/features/sessions/rotation-interleavings.test.ts',
 ]
-const sweepTests = ['test/core/sweep.test.ts', 'test/core/late-retries.test.ts']
+const sweepTests = ['test/features/sessions/sweep.test.ts', 'test/features/sessions/late-retries.test.ts']
 
 export const rotationMutants = [
-  ...mutantsOf('src/core/rotation.ts', tests, {
+  ...mutantsOf('src/features/sessions/rotation.ts', tests, {
     'rotation: a revoked session is refused': [
       "if (state.sessionRevoked) throw new Problem('refresh_token_revoked')",
       '',
@@ -57,22 +57,22 @@ export const rotationMutants = [
   }).map((mutant) =>
     mutant.name.includes('logout') ? { ...mutant, tests: ['test/contracts/kanban.test.ts'] } : mutant,
   ),
-  ...mutantsOf('src/core/rotation.ts', ['test/faults/frozen.test.ts'], {
+  ...mutantsOf('src/features/sessions/rotation.ts', ['test/faults/frozen.test.ts'], {
     'rotation: who has hung up ends nothing': ['if (!sender.isWaiting()) throw', 'if (sender === undefined) throw'],
   }),
-  ...mutantsOf('src/core/rotation.ts', ['test/db/client.test.ts'], {
+  ...mutantsOf('src/features/sessions/rotation.ts', ['test/db/database.test.ts'], {
     'rotation: its own lost answer is no reuse': [
       "timingSafeEqual(digestOf(drawn.secret), successorDigest)) return 'own'",
       "timingSafeEqual(digestOf(drawn.secret), successorDigest)) return 'reused'",
     ],
   }),
-  ...mutantsOf('src/core/tokens.ts', ['test/core/tokens.test.ts', ...tests], {
+  ...mutantsOf('src/features/tokens/tokens.ts', ['test/features/tokens/tokens.test.ts', ...tests], {
     'tokens: the successor needs the presented secret': ['.update(presented.secret)\n', ''],
     'tokens: the successor needs the salt': ['.update(salt)\n', ''],
     'tokens: a refresh token has one spelling': ['formatRefreshToken(token) === text ? token : undefined', 'token'],
     'tokens: the first secret is random': ['secret: randomBytes(32)', 'secret: Buffer.alloc(32)'],
   }),
-  ...mutantsOf('src/db/refresh-tokens.ts', [...tests, 'test/core/sessions.test.ts'], {
+  ...mutantsOf('src/features/sessions/rotation.sql.ts', [...tests, 'test/features/sessions/sessions.test.ts'], {
     'rotate: the digest has to match': [
       "and t.digest = ${input('digest')}\n      and t.expires_at",
       "and ${input('digest')}::bytea is not null\n      and t.expires_at",
@@ -115,7 +115,7 @@ export const rotationMutants = [
       "where id = ${input('sessionId')} returning id, user_id",
     ],
   }),
-  ...mutantsOf('src/db/refresh-tokens.ts', sweepTests, {
+  ...mutantsOf('src/features/sessions/rotation.sql.ts', sweepTests, {
     'sweep: keeps young tokens': [
       "where t.issued_at < now() - make_interval(days => ${input('days')}::integer)\n",
       'where t.issued_at < now()\n',

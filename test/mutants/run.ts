@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 import type { Mutant } from './mutant.ts'
 import { mutants } from './mutants.ts'
 

@@ -1,9 +1,13 @@
 import { mutantsOf } from './mutant.ts'
 
-const endings = ['test/core/endings.test.ts', 'test/core/sessions.test.ts', 'test/contracts/kanban.test.ts']
+const endings = [
+  'test/features/sessions/endings.test.ts',
+  'test/features/sessions/sessions.test.ts',
+  'test/contracts/kanban.test.ts',
+]
 
 export const sessionMutants = [
-  ...mutantsOf('src/db/sessions.ts', endings, {
+  ...mutantsOf('src/features/sessions/sessions.sql.ts', endings, {
     'login: a changed password opens nothing': [
       " and password_hash = ${input('passwordHash')} for share",
       ' for share',
@@ -81,45 +85,57 @@ export const sessionMutants = [
       ' returning id, email, session_epoch',
     ],
   }),
-  ...mutantsOf('src/db/sessions.ts', ['test/core/endings.test.ts', 'test/core/sweep.test.ts'], {
-    'sweep: marks only older epochs': [
-      's.epoch < u.session_epoch and s.revoked_at is null\n      limit 1000 for update',
-      's.revoked_at is null\n      limit 1000 for update',
-    ],
-    'sweep: notes that all are marked': [
-      'set sessions_ended_at = null from batch',
-      'set updated_at = now() from batch',
-    ],
-    'sweep: keeps ended sessions for the retention': [
-      "or revoked_at < now() - make_interval(days => ${input('days')}::integer)",
-      'or revoked_at < now()',
-    ],
-    'sweep: keeps expired sessions for the retention': [
-      "where expires_at < now() - make_interval(days => ${input('days')}::integer)",
-      'where expires_at < now()',
-    ],
-    'sweep: passes over sessions that are held': [
-      "or revoked_at < now() - make_interval(days => ${input('days')}::integer)\n    limit 1000 for update skip locked",
-      "or revoked_at < now() - make_interval(days => ${input('days')}::integer)\n    limit 1000 for update",
-    ],
-  }),
-  ...mutantsOf('src/core/sweep.ts', ['test/core/sweep.test.ts', 'test/core/endings.test.ts'], {
-    'sweep: goes on after a fault': ['isWhole = false\n      onFault(error)', 'onFault(error)\n      throw error'],
-    'sweep: a failed one is not finished': ['isWhole = false\n', ''],
-    'sweep: stops when it is told': ['if (signal?.aborted) return\n', ''],
-    'sweep: takes more than one batch of tokens': ['if (seen < batchSize ||', 'if (seen < batchSize || true ||'],
-    'sweep: takes more than one batch of a table': [
-      'if ((await batch()) < batchSize || signal?.aborted) return',
-      'if ((await batch()) <= batchSize) return',
-    ],
-    'sweep: counts users': ['counters.users((await db.row(userCount, {}))?.count ?? 0)', ''],
-    'sweep: counts live sessions': ['counters.liveSessions((await db.row(liveSessionCount, {}))?.count ?? 0)', ''],
-    'sweep: removes deleted users': ["table('users', sweepDeletedUsers, {}),", ''],
-    'sweep: removes events of deleted users': ["table('audit_events', sweepEventsOfDeleted, {}),", ''],
-  }),
   ...mutantsOf(
-    'src/db/users.ts',
-    ['test/core/endings.test.ts', 'test/contracts/kanban.test.ts', 'test/core/administration.test.ts'],
+    'src/features/sessions/sessions.sql.ts',
+    ['test/features/sessions/endings.test.ts', 'test/features/sessions/sweep.test.ts'],
+    {
+      'sweep: marks only older epochs': [
+        's.epoch < u.session_epoch and s.revoked_at is null\n      limit 1000 for update',
+        's.revoked_at is null\n      limit 1000 for update',
+      ],
+      'sweep: notes that all are marked': [
+        'set sessions_ended_at = null from batch',
+        'set updated_at = now() from batch',
+      ],
+      'sweep: keeps ended sessions for the retention': [
+        "or revoked_at < now() - make_interval(days => ${input('days')}::integer)",
+        'or revoked_at < now()',
+      ],
+      'sweep: keeps expired sessions for the retention': [
+        "where expires_at < now() - make_interval(days => ${input('days')}::integer)",
+        'where expires_at < now()',
+      ],
+      'sweep: passes over sessions that are held': [
+        "or revoked_at < now() - make_interval(days => ${input('days')}::integer)\n    limit 1000 for update skip locked",
+        "or revoked_at < now() - make_interval(days => ${input('days')}::integer)\n    limit 1000 for update",
+      ],
+    },
+  ),
+  ...mutantsOf(
+    'src/features/sessions/sweep.ts',
+    ['test/features/sessions/sweep.test.ts', 'test/features/sessions/endings.test.ts'],
+    {
+      'sweep: goes on after a fault': ['isWhole = false\n      onFault(error)', 'onFault(error)\n      throw error'],
+      'sweep: a failed one is not finished': ['isWhole = false\n', ''],
+      'sweep: stops when it is told': ['if (signal?.aborted) return\n', ''],
+      'sweep: takes more than one batch of tokens': ['if (seen < batchSize ||', 'if (seen < batchSize || true ||'],
+      'sweep: takes more than one batch of a table': [
+        'if ((await batch()) < batchSize || signal?.aborted) return',
+        'if ((await batch()) <= batchSize) return',
+      ],
+      'sweep: counts users': ['counters.users((await db.row(userCount, {}))?.count ?? 0)', ''],
+      'sweep: counts live sessions': ['counters.liveSessions((await db.row(liveSessionCount, {}))?.count ?? 0)', ''],
+      'sweep: removes deleted users': ["table('users', sweepDeletedUsers, {}),", ''],
+      'sweep: removes events of deleted users': ["table('audit_events', sweepEventsOfDeleted, {}),", ''],
+    },
+  ),
+  ...mutantsOf(
+    'src/features/accounts/accounts.sql.ts',
+    [
+      'test/features/sessions/endings.test.ts',
+      'test/contracts/kanban.test.ts',
+      'test/features/accounts/administration.test.ts',
+    ],
     {
       'deletion: frees the address': ['set email = null, username', 'set email = u.email, username'],
       'deletion: frees the username': ['username = null, full_name = null', 'username = u.username, full_name = null'],
@@ -150,13 +166,21 @@ export const sessionMutants = [
       ],
     },
   ),
-  ...mutantsOf('src/db/deleted-users.ts', ['test/core/endings.test.ts', 'test/core/accounts.test.ts'], {
-    'deletion: one event stays': ["e.user_id = u.id and e.type <> 'user.deleted'`,", 'e.user_id = u.id`,'],
-    'deletion: the row goes last': ['and not exists (select from ${sessions} s where s.user_id = u.id)\n', '\n'],
-  }),
   ...mutantsOf(
-    'src/db/administration.ts',
-    ['test/core/endings.test.ts', 'test/core/sessions.test.ts', 'test/contracts/kanban-admin.test.ts'],
+    'src/features/accounts/deleted-users.sql.ts',
+    ['test/features/sessions/endings.test.ts', 'test/features/accounts/accounts.test.ts'],
+    {
+      'deletion: one event stays': ["e.user_id = u.id and e.type <> 'user.deleted'`,", 'e.user_id = u.id`,'],
+      'deletion: the row goes last': ['and not exists (select from ${sessions} s where s.user_id = u.id)\n', '\n'],
+    },
+  ),
+  ...mutantsOf(
+    'src/features/accounts/administration.sql.ts',
+    [
+      'test/features/sessions/endings.test.ts',
+      'test/features/sessions/sessions.test.ts',
+      'test/contracts/kanban-admin.test.ts',
+    ],
     {
       'administration: disabling raises the epoch': [
         'case when d.is_disabled then d.session_epoch + 1 else d.session_epoch end',
@@ -181,20 +205,28 @@ export const sessionMutants = [
       ],
     },
   ),
-  ...mutantsOf('src/core/logout.ts', ['test/contracts/kanban.test.ts', 'test/contracts/auth-signup.test.ts'], {
-    'logout: the refresh token is tried as well': [
-      'refreshToken === undefined ? undefined :',
-      'refreshToken === undefined || accessToken !== undefined ? undefined :',
-    ],
-    'logout: one token that works is enough': [
-      'if (refusals.length === attempts.length)',
-      'if (refusals.length > 0 || attempts.length === 0)',
-    ],
-    'logout: a fault is no refusal': ['if (!(error instanceof Problem) || error.status !== 401) throw error', ''],
-  }),
   ...mutantsOf(
-    'src/core/sessions.ts',
-    ['test/core/passwords.test.ts', 'test/core/sessions.test.ts', 'test/contracts/kanban.test.ts'],
+    'src/features/sessions/logout.ts',
+    ['test/contracts/kanban.test.ts', 'test/contracts/auth-signup.test.ts'],
+    {
+      'logout: the refresh token is tried as well': [
+        'refreshToken === undefined ? undefined :',
+        'refreshToken === undefined || accessToken !== undefined ? undefined :',
+      ],
+      'logout: one token that works is enough': [
+        'if (refusals.length === attempts.length)',
+        'if (refusals.length > 0 || attempts.length === 0)',
+      ],
+      'logout: a fault is no refusal': ['if (!(error instanceof Problem) || error.status !== 401) throw error', ''],
+    },
+  ),
+  ...mutantsOf(
+    'src/features/sessions/sessions.ts',
+    [
+      'test/features/login/passwords.test.ts',
+      'test/features/sessions/sessions.test.ts',
+      'test/contracts/kanban.test.ts',
+    ],
     {
       'login: bcrypt beyond 72 bytes is left alone': [
         "passwordHash.startsWith('$2') && Buffer.byteLength(password) > 72",
@@ -232,7 +264,7 @@ export const sessionMutants = [
       "const paths = ['/']",
     ],
   }),
-  ...mutantsOf('src/routes/kanban.ts', ['test/contracts/kanban.test.ts'], {
+  ...mutantsOf('src/routes/v1/login.ts', ['test/contracts/kanban.test.ts'], {
     'cookie: replies carry the session': ['session_id: pair.sessionId, generation', 'generation'],
     'cookie: replies carry no refresh token': [
       'const { refresh_token: _, ...body } = tokensBody(pair)',
@@ -245,7 +277,7 @@ export const sessionMutants = [
     'cookie: goes with a refused logout': ['if (isOver(error)) clear()', ''],
     'cookie: goes with the logout': ["if (scope !== 'others') clear()", ''],
   }),
-  ...mutantsOf('src/routes/kanban-account.ts', ['test/contracts/kanban.test.ts'], {
+  ...mutantsOf('src/routes/v1/account.ts', ['test/contracts/kanban.test.ts'], {
     'cookie: goes with the account': ['cookie.clear(reply)\n', ''],
   }),
   ...mutantsOf('src/routes/authenticate.ts', ['test/contracts/kanban-admin.test.ts', 'test/rfc/rfc6750.test.ts'], {

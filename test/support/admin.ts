@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import { obey } from '#src/admin/obey.ts'
+import { obey } from '#src/cli/obey.ts'
 import { bare, onDatabase } from './process.ts'
 
 /** A program that does not end by itself has failed. */

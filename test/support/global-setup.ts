@@ -2,9 +2,9 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
-import { connectAlone } from '#src/db/client.ts'
+import { connectAlone } from '#src/db/database.ts'
 import { migrateDatabase } from '#src/db/migrate.ts'
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {

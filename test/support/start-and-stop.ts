@@ -1,4 +1,4 @@
-import { startEmbeddedPostgres } from '#src/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** Starts Postgres on the folder of the argument and stops it; prints `started`, or why it was not. */
 try {

@@ -1,0 +1,58 @@
+import { pino } from 'pino'
+import { composeCore } from '#src/features/compose.ts'
+import type { Core, Counters } from '#src/features/core.ts'
+import { makeLimits, uncounted } from '#src/features/limits.ts'
+import { makePasswords } from '#src/features/login/passwords.ts'
+import type { AccessTokens } from '#src/features/tokens/tokens.ts'
+import { Database } from '#src/db/database.ts'
+import type { Context } from './command.ts'
+import { requireSchema } from './database.ts'
+
+/** What the audit trail says of a change from the shell. */
+export const shell = { actorId: null, ip: null, userAgent: 'admin command', requestId: null }
+
+/** Runs `use` with the domain and nothing else: no HTTP, no Redis, no keys of access tokens, no mail worker. */
+export async function withCore<T>({ config }: Context, use: (core: Core) => Promise<T>): Promise<T> {
+  await requireSchema(config)
+  const db = new Database(config.databaseUrl, 2)
+  const passwords = makePasswords(config.argon2, counters)
+  const log = pino({ level: 'silent' })
+  try {
+    return await use(
+      composeCore(config, {
+        db,
+        passwords,
+        accessTokens,
+        limits: makeLimits(uncounted),
+        counters,
+        log,
+        queued: ignore,
+      }),
+    )
+  } finally {
+    await db.close()
+  }
+}
+
+function ignore(): void {}
+
+/** A command ends before anybody could ask. */
+const counters: Counters = {
+  login: ignore,
+  refresh: ignore,
+  sessionsRevoked: ignore,
+  passwordHashed: ignore,
+  gateWaited: ignore,
+  mail: ignore,
+  swept: ignore,
+  sweepFinished: ignore,
+  users: ignore,
+  liveSessions: ignore,
+  gateRefused: ignore,
+}
+
+const accessTokens: AccessTokens = { sign: noTokens, verify: noTokens }
+
+function noTokens(): never {
+  throw new Error('a command neither signs nor checks access tokens')
+}

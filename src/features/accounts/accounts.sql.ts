@@ -1,0 +1,143 @@
+import { type SQL, sql } from 'drizzle-orm/sql'
+import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { columns, statement } from '#src/db/database.ts'
+import { type LinkInput, mailedLink } from '#src/features/recovery/links.sql.ts'
+import { oneTimeTokens, outbox, type User, users } from '#src/db/schema.ts'
+
+const input = sql.placeholder
+
+/** What the rest of the code may know of a user; never the password's hash. */
+export type Account = Pick<
+  User,
+  'id' | 'email' | 'username' | 'fullName' | 'roles' | 'isActive' | 'emailVerifiedAt' | 'createdAt'
+>
+const accountNames = ['id', 'email', 'username', 'fullName', 'roles', 'isActive', 'emailVerifiedAt', 'createdAt']
+
+/** The select list of an `Account`. */
+export const accountColumns = (alias: string) => columns(users, alias, accountNames)
+
+export type Credentials = Account & Pick<User, 'passwordHash'>
+
+type NewUser = Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'> & {
+  /** Made by a command and not by the person. */
+  readonly byOperator: boolean
+  readonly emailIsConfirmed: boolean
+}
+
+/** The detail of an event that gives or takes roles. */
+export const rolesFromTo = (from: SQL, to: SQL): SQL =>
+  sql`jsonb_build_object('roles', jsonb_build_object('from', to_jsonb(${from}), 'to', to_jsonb(${to})))`
+
+/**
+ * Creates a user and queues the link that confirms the address, if there is one to confirm; fails on the unique index
+ * `users_email_key` or `users_username_key` (SQLSTATE 23505).
+ */
+export const createUser = statement<Origin & LinkInput & NewUser, Account>(sql`
+  with created as (
+    insert into ${users} (email, username, full_name, password_hash, roles, email_verified_at)
+    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[],
+      case when ${input('emailIsConfirmed')}::boolean then now() end)
+    returning *
+  ), ${mailedLink('email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`(select * from created where email_verified_at is null) created` })}, audited as (
+    ${recorded({ type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${input('byOperator')}::boolean` })}
+  ), audited_creation as (
+    ${recorded({ type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${input('byOperator')}::boolean` })}
+  )
+  select ${accountColumns('created')} from created`)
+
+const credentialColumns = sql`${accountColumns('u')}, u.password_hash as "passwordHash"`
+
+/** Finds a user by e-mail address, without regard to case. */
+export const userByEmail = statement<{ name: string }, Credentials>(
+  sql`select ${credentialColumns} from ${users} u where lower(u.email collate "C") = lower(${input('name')}::text collate "C")`,
+  true,
+)
+
+/** Finds a user by username, without regard to case. */
+export const userByUsername = statement<{ name: string }, Credentials>(
+  sql`select ${credentialColumns} from ${users} u where lower(u.username collate "C") = lower(${input('name')}::text collate "C")`,
+  true,
+)
+
+/** Finds a user with the stored hash, for a check of the current password. */
+export const userById = statement<{ id: number }, Credentials>(
+  sql`select ${credentialColumns} from ${users} u where u.id = ${input('id')} and u.deleted_at is null`,
+  true,
+)
+
+/** Replaces a hash of older parameters, unless the password has changed meanwhile. */
+export const upgradePasswordHash = statement<{ id: number; passwordHash: string; newHash: string }, { id: number }>(sql`
+  update ${users} set password_hash = ${input('newHash')}
+  where id = ${input('id')} and password_hash = ${input('passwordHash')} returning id`)
+
+/** Changes the fields whose `set…` flag is true; an event tells which really changed. */
+export const updateProfile = statement<
+  Origin & { id: number; setFullName: boolean; fullName: string | null; setUsername: boolean; username: string | null },
+  Account
+>(sql`
+  with target as (
+    select * from ${users} where id = ${input('id')} and deleted_at is null for no key update
+  ), wanted as (
+    select id,
+      case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end as full_name,
+      case when ${input('setUsername')}::boolean then ${input('username')}::text else username end as username
+    from target
+  ), difference as (
+    select w.*, array_remove(array[
+      case when w.full_name is distinct from t.full_name then 'full_name' end,
+      case when w.username is distinct from t.username then 'username' end
+    ], null) as fields
+    from wanted w join target t on t.id = w.id
+  ), changed as (
+    update ${users} u set full_name = d.full_name, username = d.username, updated_at = now()
+    from difference d where u.id = d.id and cardinality(d.fields) > 0 returning u.*, d.fields
+  ), audited as (
+    ${recorded({ type: 'user.updated', userId: sql`changed.id`, actorId: sql`changed.id`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
+  )
+  select ${accountColumns('c')} from changed c
+  union all
+  select ${accountColumns('t')} from target t where not exists (select from changed)`)
+
+/**
+ * CTEs that lock the user `id` and, if `endangered` may cost an administrator, every active administrator in the order of
+ * their ids. A lock that was waited for gives the newest version of its row, so `target.is_last_admin` is true to the
+ * moment, whatever the snapshot of the statement says.
+ */
+export const lockedTarget = (endangered: SQL): SQL => sql`
+  locked as (
+    select * from ${users}
+    where id = ${input('id')}::integer and deleted_at is null or (${endangered} and 'admin' = any(roles) and is_active)
+    order by id for update
+  ), target as (
+    select l.*, ${endangered} and 'admin' = any(l.roles) and l.is_active
+      and not exists (select from locked o where o.id <> l.id and 'admin' = any(o.roles) and o.is_active) as is_last_admin
+    from locked l where l.id = ${input('id')}::integer
+  )`
+
+/**
+ * Deletes a user unless they are the last active administrator: frees the names, ends every session, takes links and
+ * waiting mail away. The sweep removes what is left of them, and then the row.
+ */
+export const deleteUser = statement<
+  Origin & { id: number; actorId: number | null },
+  { isLastAdmin: boolean; deleted: boolean }
+>(sql`
+  with ${lockedTarget(sql`true`)}, gone as (
+    update ${users} u set email = null, username = null, full_name = null, password_hash = null, email_verified_at = null,
+      roles = '{}', is_active = false, session_epoch = u.session_epoch + 1, sessions_ended_at = null,
+      deleted_at = clock_timestamp(), updated_at = now()
+    from target where u.id = target.id and not target.is_last_admin returning u.id
+  ), links as (
+    delete from ${oneTimeTokens} t using gone where t.user_id = gone.id
+  ), mails as (
+    delete from ${outbox} m using gone where m.user_id = gone.id and m.sent_at is null and m.dead_at is null
+  ), audited as (
+    ${recorded({ type: 'user.deleted', userId: sql`gone.id`, actorId: sql`${input('actorId')}::integer`, from: sql`gone` })}
+  )
+  select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`)
+
+/** How many users there are. */
+export const userCount = statement<Record<string, never>, { count: number }>(
+  sql`select count(*)::integer as count from ${users} where deleted_at is null`,
+  true,
+)

@@ -1,0 +1,41 @@
+import type { Config } from '#src/config.ts'
+import type { Core } from './core.ts'
+import { makeRotations } from '#src/features/sessions/rotations.ts'
+import { makeSessionStates } from '#src/features/sessions/sessions.ts'
+import { deriveKey } from '#src/db/sealing.ts'
+
+export type CoreSettings = Pick<
+  Config,
+  | 'refreshTokenSeconds'
+  | 'sessionSeconds'
+  | 'refreshGraceSeconds'
+  | 'refreshLateRetries'
+  | 'sessionsPerUser'
+  | 'secretKeyPrevious'
+  | 'requireVerifiedEmail'
+> & { readonly secretKey: string }
+
+/** What differs between the service and a command. */
+export type CoreParts = Pick<Core, 'db' | 'passwords' | 'accessTokens' | 'limits' | 'counters' | 'log'> & {
+  /** Says that a mail was queued. */
+  readonly queued: () => void
+}
+
+/** Puts the domain together. */
+export function composeCore(settings: CoreSettings, { queued, ...parts }: CoreParts): Core {
+  const { secretKey, secretKeyPrevious, refreshTokenSeconds, sessionSeconds, ...rest } = settings
+  const { refreshGraceSeconds, refreshLateRetries, sessionsPerUser } = rest
+  const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
+  return Object.freeze<Core>({
+    ...parts,
+    sessionStates: makeSessionStates(parts.db),
+    rotations: makeRotations(parts.db),
+    successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
+    lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds, refreshLateRetries, sessionsPerUser },
+    mail: {
+      oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
+      requireVerifiedEmail: settings.requireVerifiedEmail,
+      queued,
+    },
+  })
+}

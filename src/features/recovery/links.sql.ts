@@ -1,0 +1,53 @@
+import { type SQL, sql } from 'drizzle-orm/sql'
+import { queued, type Template, withinQuota } from '#src/features/mail/outbox.sql.ts'
+import { type OneTimePurpose, oneTimeTokens } from '#src/db/schema.ts'
+
+const input = sql.placeholder
+
+/** The parameters of a new link. */
+export interface LinkInput extends Record<string, unknown> {
+  readonly nonce: string | null
+  readonly digest: Buffer | null
+}
+
+const kinds = {
+  password_reset: { template: 'password-reset', hours: 1 },
+  email_verify: { template: 'email-verify', hours: 24 },
+  email_change: { template: 'email-change', hours: 24 },
+} as const satisfies Record<OneTimePurpose, { template: Template; hours: number }>
+
+interface NewLink {
+  readonly userId: SQL
+  readonly email: SQL
+  /** One row, or none. */
+  readonly from: SQL
+  /** Leaves a link alone that is younger than a minute. */
+  readonly onceAMinute?: boolean
+}
+
+/**
+ * The CTEs that store a link, in the place of an older one of the same purpose, and queue its mail. Over the quota of the
+ * address neither is written: the older link, whose mail went out, stays as it is.
+ */
+export function mailedLink(purpose: OneTimePurpose, { userId, email, from, onceAMinute = false }: NewLink): SQL {
+  const { template, hours } = kinds[purpose]
+  const name = sql.raw(`'${purpose}'`)
+  return sql`link_quota as (${withinQuota({ kind: 'link', recipient: email, from })}), link as (
+    insert into ${oneTimeTokens} (user_id, purpose, digest, email, expires_at)
+    select ${userId}, ${name}, ${input('digest')}::bytea, ${email}, now() + make_interval(hours => ${sql.raw(String(hours))})
+    from ${from}, link_quota
+    on conflict (user_id, purpose) do update
+      set digest = excluded.digest, email = excluded.email, created_at = now(), expires_at = excluded.expires_at
+      ${onceAMinute ? sql`where ${oneTimeTokens}.created_at < now() - interval '1 minute'` : sql``}
+    returning user_id, email
+  ), mail as (
+    ${queued({
+      template,
+      userId: sql`link.user_id`,
+      recipient: sql`link.email`,
+      // Enough for who has the key, nothing for who has only the database.
+      data: sql`jsonb_build_object('purpose', ${name}::text, 'nonce', ${input('nonce')}::text)`,
+      from: sql`link`,
+    })}
+  )`
+}

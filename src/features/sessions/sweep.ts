@@ -1,0 +1,101 @@
+import { sweepAuditEvents } from '#src/features/audit/audit.sql.ts'
+import type { Statement } from '#src/db/database.ts'
+import {
+  sweepDeletedUsers,
+  sweepEventsOfDeleted,
+  sweepMailsOfDeleted,
+  sweepSessionsOfDeleted,
+  sweepTokensOfDeleted,
+} from '#src/features/accounts/deleted-users.sql.ts'
+import { sweepMailQuotas, sweepOneTimeTokens, sweepOutbox } from '#src/features/mail/outbox.sql.ts'
+import { sweepRefreshTokens, type TokenPlace } from './rotation.sql.ts'
+import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from './sessions.sql.ts'
+import { userCount } from '#src/features/accounts/accounts.sql.ts'
+import type { Core, SweptTable } from '#src/features/core.ts'
+
+const batchSize = 1000
+
+export interface SweepOptions {
+  /** Retention of tokens, sessions and mails. */
+  readonly days: number
+  readonly auditDays: number
+  /** Hears of a part that failed; the others go on. */
+  readonly onFault?: (error: unknown) => void
+  /** Stops between two batches. */
+  readonly signal?: AbortSignal
+}
+
+type Swept = Pick<Core, 'db' | 'counters'>
+type Step = () => Promise<void>
+
+/** Deletes what is older than the retention (days), in batches; safe on many instances at once. Each table for itself. */
+export async function sweep(core: Swept, options: SweepOptions): Promise<void> {
+  const { onFault = () => {}, signal } = options
+  let isWhole = true
+  for (const step of steps(core, options)) {
+    if (signal?.aborted) return
+    await step().catch((error: unknown) => {
+      isWhole = false
+      onFault(error)
+    })
+  }
+  if (isWhole && !signal?.aborted) core.counters.sweepFinished()
+}
+
+function steps(core: Swept, options: SweepOptions): Step[] {
+  const { days, auditDays } = options
+  const table = <Input extends Record<string, unknown>>(
+    name: SweptTable,
+    statement: Statement<Input, { deleted: number }>,
+    input: Input,
+  ): Step =>
+    untilEmpty(options, async () => {
+      const { deleted = 0 } = (await core.db.row(statement, input)) ?? {}
+      core.counters.swept(name, deleted)
+      return deleted
+    })
+  return [
+    // Marked first: their retention begins now.
+    untilEmpty(options, async () => (await core.db.row(markEndedSessions, {}))?.marked ?? 0),
+    async () => void (await core.db.rows(clearEndedUsers, {})),
+    // Tokens before sessions, so that a session that goes takes no more than its last token with it.
+    table('refresh_tokens', sweepTokensOfDeleted, {}),
+    table('sessions', sweepSessionsOfDeleted, {}),
+    table('audit_events', sweepEventsOfDeleted, {}),
+    table('outbox', sweepMailsOfDeleted, {}),
+    table('users', sweepDeletedUsers, {}),
+    () => sweepTokens(core, options),
+    table('sessions', sweepSessions, { days }),
+    table('outbox', sweepOutbox, { days }),
+    table('one_time_tokens', sweepOneTimeTokens, {}),
+    table('mail_quotas', sweepMailQuotas, {}),
+    table('audit_events', sweepAuditEvents, { days: auditDays }),
+    () => count(core),
+  ]
+}
+
+/** Goes once through all tokens past the retention, in the order of their issue: some of them stay. */
+async function sweepTokens({ db, counters }: Swept, { days, signal }: SweepOptions): Promise<void> {
+  let after: TokenPlace = { issuedAt: '-infinity', sessionId: '00000000-0000-0000-0000-000000000000', generation: 0 }
+  for (;;) {
+    const batch = await db.row(sweepRefreshTokens, { days, ...after })
+    if (!batch) return
+    const { deleted, idleSessions, seen, ...last } = batch
+    counters.swept('refresh_tokens', deleted)
+    counters.swept('sessions', idleSessions)
+    if (seen < batchSize || signal?.aborted || last.issuedAt === null) return
+    after = last as TokenPlace
+  }
+}
+
+/** The gauges of what there is: counted here, so that no scrape has to. */
+async function count({ db, counters }: Swept): Promise<void> {
+  counters.users((await db.row(userCount, {}))?.count ?? 0)
+  counters.liveSessions((await db.row(liveSessionCount, {}))?.count ?? 0)
+}
+
+function untilEmpty({ signal }: SweepOptions, batch: () => Promise<number>): Step {
+  return async () => {
+    for (;;) if ((await batch()) < batchSize || signal?.aborted) return
+  }
+}
