@@ -5,7 +5,7 @@ import type { RevokeReason } from '#src/features/sessions/sessions.sql.ts'
 import type { Limits } from './limits.ts'
 import type { Passwords } from '#src/features/login/passwords.ts'
 import type { Rotations } from '#src/features/sessions/rotations.ts'
-import type { SessionStates } from '#src/features/sessions/sessions.ts'
+import type { SessionStates } from '#src/features/sessions/authenticate.ts'
 import type { AccessTokens } from '#src/features/tokens/tokens.ts'
 
 /** All that a use case needs; made once by the `core` plugin, passed to every function of this folder. */
@@ -79,3 +79,4 @@ export type SweptTable =
   | 'audit_events'
   | 'outbox'
   | 'one_time_tokens'
+  | 'auth_sessions'

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { refusedRole } from '#src/features/audit/audit.ts'
-import { type Authentication, requireStanding } from '#src/features/sessions/sessions.ts'
+import { type Authentication, requireStanding } from '#src/features/sessions/authenticate.ts'
 import type { AccessClaims } from '#src/features/tokens/tokens.ts'
 import { Problem } from '#src/problem.ts'
 import { originOf } from './fields.ts'

@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { changeProfile, deleteAccount, replacePassword } from '#src/features/accounts/accounts.ts'
-import { endOneSession, listSessions } from '#src/features/sessions/sessions.ts'
+import { endOneSession } from '#src/features/sessions/logout.ts'
+import { listSessions } from '#src/features/sessions/sessions.ts'
 import { Problem } from '#src/problem.ts'
 import { authenticate, authOf } from '#src/routes/authenticate.ts'
 import {
