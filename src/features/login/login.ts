@@ -9,7 +9,7 @@ import { openSession, type TokenPair } from '#src/features/sessions/open.ts'
 import { Problem } from '#src/problem.ts'
 
 /** How somebody was known (RFC 8176 §2). */
-export type AuthenticationMethod = 'pwd'
+type AuthenticationMethod = 'pwd'
 
 /** Who somebody has proven to be. */
 export interface Proof {

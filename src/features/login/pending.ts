@@ -5,7 +5,7 @@ import { digestOf } from '#src/features/tokens/tokens.ts'
 import { insertPending, type PendingRow, spendTry, takePending } from './pending.sql.ts'
 
 /** What a login was begun for, until its other half comes. */
-export interface Begun<Data> {
+interface Begun<Data> {
   readonly userId: number | null
   readonly data: Data
 }
