@@ -3,7 +3,7 @@ import { refusedRole } from '#src/features/audit/audit.ts'
 import { type Authentication, requireStanding } from '#src/features/sessions/sessions.ts'
 import type { AccessClaims } from '#src/features/tokens/tokens.ts'
 import { Problem } from '#src/problem.ts'
-import { originOf } from './fields.ts'
+import { originOf } from '#src/routes/origin.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -3,7 +3,10 @@ import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
 import { refresh } from '#src/features/sessions/rotation.ts'
 import { logIn, type TokenPair } from '#src/features/sessions/sessions.ts'
-import { LoginName, named, originOf, Password, problems, ref, RefreshTokenText, Tokens } from './fields.ts'
+import { LoginName, Password, RefreshTokenText } from '#src/routes/credentials.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named, ref, Tokens } from '#src/routes/schemas.ts'
 import { limitLogins, limitRefreshes } from './limits.ts'
 
 /** What FastAPI's form and Swagger UI send along. */

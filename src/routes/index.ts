@@ -5,54 +5,43 @@ import type { Mount } from '#src/contracts.ts'
 import aiChat from '#src/routes/compat/ai-chat.ts'
 import authRegister from '#src/routes/compat/auth-register.ts'
 import authSignup from '#src/routes/compat/auth-signup.ts'
-import { requireAccessMark } from './authenticate.ts'
-import { components } from './fields.ts'
-import kanban from '#src/routes/v1/login.ts'
-import kanbanAccount from '#src/routes/v1/account.ts'
-import kanbanAdmin from '#src/routes/v1/administration.ts'
-import kanbanRecovery from '#src/routes/v1/recovery.ts'
 import llmOptimizer from '#src/routes/compat/llm-optimizer.ts'
-import oauth from '#src/routes/oauth/token.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import oauth from '#src/routes/oauth/index.ts'
 import oauthMetadata from '#src/routes/oauth/metadata.ts'
-
-export interface ContractOptions {
-  /** Cookies are for HTTPS only. */
-  readonly secureCookies: boolean
-  readonly issuer: string
-  readonly audience: string
-  /** Client id → secret. */
-  readonly oauthClients: ReadonlyMap<string, string>
-}
+import { ProblemDetails } from '#src/routes/problems.ts'
+import { Session, Tokens, User } from '#src/routes/schemas.ts'
+import v1 from '#src/routes/v1/index.ts'
+import { requireAccessMark } from './authenticate.ts'
 
 interface Contract {
-  /** One plugin, or a few where one file would be too long. */
-  readonly plugins: FastifyPluginAsync<ContractOptions>[]
+  readonly plugin: FastifyPluginAsync<ContractOptions>
   readonly prefix: string
   /** Has paths that a specification wants outside of every prefix, and is told where the contract is mounted. */
   readonly wellKnown?: FastifyPluginAsync<ContractOptions & { at: string }>
 }
 
 const contracts: Record<Mount['name'], Contract> = {
-  kanban: { plugins: [kanban, kanbanAccount, kanbanAdmin, kanbanRecovery], prefix: '/api/v1' },
-  'llm-optimizer': { plugins: [llmOptimizer], prefix: '' },
-  'ai-chat': { plugins: [aiChat], prefix: '' },
-  'auth-signup': { plugins: [authSignup], prefix: '/auth' },
-  'auth-register': { plugins: [authRegister], prefix: '/auth' },
-  oauth: { plugins: [oauth], wellKnown: oauthMetadata, prefix: '' },
+  kanban: { plugin: v1, prefix: '/api/v1' },
+  'llm-optimizer': { plugin: llmOptimizer, prefix: '' },
+  'ai-chat': { plugin: aiChat, prefix: '' },
+  'auth-signup': { plugin: authSignup, prefix: '/auth' },
+  'auth-register': { plugin: authRegister, prefix: '/auth' },
+  oauth: { plugin: oauth, wellKnown: oauthMetadata, prefix: '' },
 }
 
 /** Mounts the contracts that are listed. */
 export default fp<ContractOptions & { contracts: readonly Mount[] }>(
   async (app, { contracts: mounts, ...options }) => {
     app.decorateRequest('auth', null)
-    for (const component of components) app.addSchema(component)
+    for (const component of [User, Tokens, Session, ProblemDetails]) app.addSchema(component)
     const owners = new Map<string, string>()
     for (const { name, at } of mounts)
       await app.register(async (scope) => {
-        const { plugins, prefix, wellKnown } = contracts[name]
+        const { plugin, prefix, wellKnown } = contracts[name]
         requireAccessMark(scope)
         requireFreePaths(scope, name, owners)
-        for (const plugin of plugins) await scope.register(plugin, { ...options, prefix: `${at}${prefix}` })
+        await scope.register(plugin, { ...options, prefix: `${at}${prefix}` })
         if (wellKnown) await scope.register(wellKnown, { ...options, at: `${at}${prefix}` })
       })
   },

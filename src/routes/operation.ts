@@ -2,12 +2,13 @@ import { sql } from 'drizzle-orm/sql'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Database, statement } from '#src/db/database.ts'
 import { Budget } from '#src/db/budget.ts'
+import { Database, statement } from '#src/db/database.ts'
 import { users } from '#src/db/schema.ts'
-import { Problem } from '#src/problem.ts'
-import { problems, Status } from './fields.ts'
 import { onceASecond } from '#src/once-a-second.ts'
+import { Problem } from '#src/problem.ts'
+import { problems } from '#src/routes/problems.ts'
+import { Status } from '#src/routes/schemas.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

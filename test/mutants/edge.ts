@@ -273,17 +273,14 @@ export const edgeMutants = [
       'void [isRefresh, reply]',
     ],
   }),
-  ...mutantsOf('src/routes/oauth/token.ts', oauth, {
+  ...mutantsOf('src/routes/oauth/revoke.ts', oauth, {
     'oauth: /revoke asks for the secret of a client': [
       'authenticateClient(request, oauthClients)\n      await revoke',
       'await revoke',
     ],
-    'oauth: /introspect is for clients': [
-      'requireClient(request, oauthClients)\n',
-      'authenticateClient(request, oauthClients)\n',
-    ],
   }),
   ...mutantsOf('src/routes/oauth/clients.ts', oauth, {
+    'oauth: /introspect is for clients': ['if (id === undefined) throw refused()\n', ''],
     'clients: authenticate in one way': ["(secret !== '' || (id !== '' && id !== basic.id))", "secret !== ''"],
     'clients: an unknown one with a secret is refused': [
       "(basic.secret !== '' || clients.has(basic.id))",
