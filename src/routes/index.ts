@@ -30,7 +30,7 @@ const contracts: Record<Mount['name'], Contract> = {
   oauth: { plugin: oauth, wellKnown: oauthMetadata, prefix: '' },
 }
 
-/** Mounts the contracts that are listed. */
+/** Mounts the canonical API and the contracts that are listed. */
 export default fp<ContractOptions & { contracts: readonly Mount[] }>(
   async (app, { contracts: mounts, ...options }) => {
     app.decorateRequest('auth', null)

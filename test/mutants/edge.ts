@@ -295,6 +295,12 @@ export const edgeMutants = [
   ...mutantsOf('src/routes/oauth/clients.ts', ['test/rfc/rfc6749.test.ts'], {
     'clients: credentials are form-encoded': ['decodeURIComponent(text)', 'text'],
   }),
+  ...mutantsOf('src/contracts.ts', ['test/contracts/shared.test.ts'], {
+    'contracts: the canonical API is always there': [
+      "if (!mounts.has('kanban')) mounts.set('kanban', { name: 'kanban', at: '' })\n",
+      '',
+    ],
+  }),
   ...mutantsOf('src/routes/oauth/metadata.ts', oauth, {
     'metadata: stand where clients look': ['new Set([`${path}${issuerPath}`, ', 'new Set(['],
   }),
