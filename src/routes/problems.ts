@@ -17,7 +17,12 @@ export const ProblemDetails = named(
     detail: Type.String({ examples: ['email: is required'] }),
     error: Type.Optional(Type.String({ description: 'OAuth error code.', examples: ['invalid_request'] })),
     error_description: Type.Optional(Type.String({ examples: ['email: is required'] })),
-    code: Type.String({ description: 'Stable name of the problem.', examples: ['invalid_request'] }),
+    code: Type.Unsafe<ProblemCode>({
+      type: 'string',
+      enum: Object.keys(catalogue),
+      description: 'Stable name of the problem.',
+      examples: ['invalid_request'],
+    }),
     errors: Type.Optional(Type.Array(FieldProblem, { examples: [[{ pointer: '/email', detail: 'is required' }]] })),
   },
   { $id: 'Problem', description: "Problem details (RFC 9457) with OAuth's and FastAPI's fields." },

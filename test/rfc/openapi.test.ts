@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
+import { catalogue } from '#src/problem.ts'
 import { startService } from '#test/support/service.ts'
 
 interface Shape {
   type?: string | string[]
   $ref?: string
+  enum?: unknown[]
   properties?: Record<string, Shape>
   examples?: unknown[]
 }
@@ -153,6 +155,10 @@ describe('generators of clients', () => {
     })
     expect(enums.length).toBeGreaterThan(0)
     for (const members of enums) expect(members).not.toContain('')
+  })
+
+  test('find every code of a problem', () => {
+    expect(components.schemas['Problem']?.properties?.['code']?.enum).toEqual(Object.keys(catalogue))
   })
 
   test('find the version of the package', () => {
