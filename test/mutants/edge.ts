@@ -330,13 +330,18 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/routes/operation.ts', readiness, {
     'health: who leaves is not ready': [
-      "if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
+      "if (app.isLeaving()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
       '',
     ],
+  }),
+  ...mutantsOf('src/plugins/leaving.ts', readiness, {
     'health: who leaves keeps no connection': ["if (leaving) reply.header('connection', 'close')\n", ''],
   }),
-  ...mutantsOf('src/plugins/metrics.ts', operation, {
+  ...mutantsOf('src/routes/operation.ts', operation, {
     'metrics: a wrong token is refused': ['token === undefined || !timingSafeEqual(...digests)', 'token === undefined'],
     'metrics: no token is one that nobody has': ['token === undefined || !timingSafeEqual', '!timingSafeEqual'],
+  }),
+  ...mutantsOf('src/app.ts', ['test/app/routes.test.ts'], {
+    'access: every route is marked': ['requireAccessMark(app)\n', ''],
   }),
 ]

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import fp from 'fastify-plugin'
 import { Type } from 'typebox'
 import { resetPassword, verifyEmail } from '#src/features/recovery/recovery.ts'
 import { NewPassword, OneTimeToken } from '#src/routes/credentials.ts'
@@ -57,4 +56,4 @@ const accountPages: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-export default fp(accountPages, { name: 'account-pages', dependencies: ['core', 'rate-limit', 'headers', 'bodies'] })
+export default accountPages
