@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
 import { catalogue } from '#src/problem.ts'
@@ -125,6 +126,12 @@ describe('the OpenAPI document', () => {
         flows: { password: { tokenUrl: '/x/api/v1/token', refreshUrl: '/x/api/v1/refresh', scopes: {} } },
       },
     })
+  })
+
+  test('is the one in docs/openapi.json', () => {
+    const written: unknown = JSON.parse(readFileSync('docs/openapi.json', 'utf8'))
+    const isSame = isDeepStrictEqual(written, JSON.parse(JSON.stringify(app.swagger())))
+    expect(isSame, 'docs/openapi.json is of another version; write it with: npm run openapi').toBe(true)
   })
 
   test('is served as it is', async () => {
