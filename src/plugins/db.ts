@@ -2,10 +2,14 @@ import fp from 'fastify-plugin'
 import { Budget } from '#src/db/budget.ts'
 import { Database } from '#src/db/database.ts'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
+import { openProbe } from '#src/db/probe.ts'
+import { onceASecond } from '#src/once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     db: Database
+    /** Throws `unavailable` while the database is away; asks it once a second at most. */
+    reachDatabase: () => Promise<void>
   }
   interface FastifyRequest {
     databaseBudget: Budget | null
@@ -25,6 +29,9 @@ export default fp<DbOptions>(
     const db = new Database(databaseUrl, databasePoolSize, (message) => app.log.warn(message))
     app.decorate('db', db)
     app.addHook('onClose', () => db.close())
+    const probe = openProbe(databaseUrl)
+    app.decorate('reachDatabase', onceASecond(probe.reach))
+    app.addHook('onClose', probe.close)
 
     app.decorateRequest('databaseBudget', null)
     app.addHook('onRequest', (request, _reply, done) => {

@@ -1,14 +1,8 @@
-import { timingSafeEqual } from 'node:crypto'
 import prom from '@platformatic/prom-client'
-import type { FastifyRequest } from 'fastify'
 import metrics from 'fastify-metrics'
 import fp from 'fastify-plugin'
-import type { Config } from '#src/config.ts'
 import type { Counters } from '#src/features/core.ts'
-import { digestOf } from '#src/features/tokens/tokens.ts'
-import { Problem } from '#src/problem.ts'
 import packageJson from '../../package.json' with { type: 'json' }
-import { onceASecond } from '#src/once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -43,8 +37,8 @@ const refreshOutcomes = [
 ] as const
 
 /** Prometheus metrics of HTTP, Node and the use cases; a registry of its own, so that two apps fit in one process. */
-export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
-  async (app, { metrics: exposed, metricsToken }) => {
+export default fp(
+  async (app) => {
     const register = new prom.Registry()
     const registers = [register]
     const counter = (name: string, help: string, label: string) =>
@@ -112,21 +106,6 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     // Kept out: the empty summary, and gauges whose names break Prometheus' conventions (`_total` is for counters).
     register.removeSingleMetric('http_request_summary_seconds')
     for (const kind of ['handles', 'requests', 'resources']) register.removeSingleMetric(`nodejs_active_${kind}_total`)
-
-    if (exposed === 'off') return
-    const text = onceASecond(() => register.metrics())
-    const options = { schema: { hide: true }, logLevel: 'warn', config: { access: 'public' } } as const
-    app.get('/metrics', options, async (request, reply) => {
-      if (exposed === 'on') requireToken(request, metricsToken)
-      return reply.type(register.contentType).send(await text())
-    })
   },
   { name: 'metrics', dependencies: ['errors'] },
 )
-
-/** RFC 6750 §3.1. A token that is not configured is one that nobody has. */
-function requireToken({ headers: { authorization } }: FastifyRequest, token: string | undefined): void {
-  if (authorization === undefined) throw new Problem('token_missing')
-  const digests = [authorization, `Bearer ${token}`].map((text) => digestOf(Buffer.from(text))) as [Buffer, Buffer]
-  if (token === undefined || !timingSafeEqual(...digests)) throw new Problem('token_invalid')
-}

@@ -4,7 +4,10 @@ import { type Static, Type } from 'typebox'
 import { refresh } from '#src/features/sessions/rotation.ts'
 import { logIn } from '#src/features/login/password.ts'
 import type { TokenPair } from '#src/features/sessions/open.ts'
-import { LoginName, named, originOf, Password, problems, ref, RefreshTokenText, Tokens } from './fields.ts'
+import { LoginName, Password, RefreshTokenText } from '#src/routes/credentials.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named, ref, Tokens } from '#src/routes/schemas.ts'
 import { limitLogins, limitRefreshes } from './limits.ts'
 
 /** What FastAPI's form and Swagger UI send along. */
