@@ -1,4 +1,4 @@
-/** The contracts that there are; `routes/index.ts` has their plugins. */
+/** The contracts that there are; `routes/mounts.ts` has their plugins. */
 const contractNames = ['kanban', 'llm-optimizer', 'ai-chat', 'auth-signup', 'auth-register', 'oauth'] as const
 
 /** A contract and where it is mounted: nothing, or a path such as `/chat`. */

@@ -1,9 +1,7 @@
-import { sql } from 'drizzle-orm/sql'
 import { Budget } from './budget.ts'
-import { Database, statement } from './database.ts'
-import { users } from './schema.ts'
+import { Database } from './database.ts'
+import { reachable } from './reachable.sql.ts'
 
-const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
 /** Load balancers ask again within seconds, so they are told sooner than a request is, in milliseconds. */
 const patienceMs = 1500
 
