@@ -8,8 +8,8 @@ import { resendVerification } from '#src/features/recovery/one-time-tokens.sql.t
 import { openSession, type TokenPair } from '#src/features/sessions/open.ts'
 import { Problem } from '#src/problem.ts'
 
-/** How somebody was known (RFC 8176 §2). */
-type AuthenticationMethod = 'pwd'
+/** How somebody was known: of RFC 8176 §2 what a method may claim. */
+type AuthenticationMethod = 'hwk' | 'kba' | 'mfa' | 'otp' | 'pop' | 'pwd' | 'sms' | 'swk' | 'user'
 
 /** Who somebody has proven to be. */
 export interface Proof {
