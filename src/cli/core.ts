@@ -14,8 +14,8 @@ export const shell = { actorId: null, ip: null, userAgent: 'admin command', requ
 /** Runs `use` with the domain and nothing else: no HTTP, no Redis, no keys of access tokens, no mail worker. */
 export async function withCore<T>({ config }: Context, use: (core: Core) => Promise<T>): Promise<T> {
   await requireSchema(config)
-  const db = new Database(config.databaseUrl, 2)
-  const passwords = makePasswords(config.argon2, counters)
+  const db = new Database(config.database.url, 2)
+  const passwords = makePasswords(config.passwords, counters)
   const log = pino({ level: 'silent' })
   try {
     return await use(

@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
+import type { Config } from '#src/config.ts'
 import type { Database } from '#src/db/database.ts'
 import type { RevokeReason } from '#src/features/sessions/sessions.sql.ts'
 import type { Limits } from './limits.ts'
@@ -17,7 +18,7 @@ export interface Core {
   readonly accessTokens: AccessTokens
   /** Keys of the refresh successor: the current one, then those that still answer a retry. */
   readonly successorKeys: readonly KeyObject[]
-  readonly lifetimes: Lifetimes
+  readonly lifetimes: Config['sessions']
   readonly mail: MailRules
   readonly limits: Limits
   readonly counters: Counters
@@ -31,16 +32,6 @@ interface MailRules {
   readonly requireVerifiedEmail: boolean
   /** Says that a mail was queued, so that it is sent at once. */
   readonly queued: () => void
-}
-
-interface Lifetimes {
-  readonly refreshTokenSeconds: number
-  readonly sessionSeconds: number
-  readonly refreshGraceSeconds: number
-  /** In how many generations in a row a late retry is granted. */
-  readonly refreshLateRetries: number
-  /** Live sessions of one user; the login beyond ends the oldest. */
-  readonly sessionsPerUser: number
 }
 
 type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'

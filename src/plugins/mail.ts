@@ -14,28 +14,19 @@ declare module 'fastify' {
   }
 }
 
-type MailOptions = Pick<
-  Config,
-  | 'production'
-  | 'mailWorker'
-  | 'logLevel'
-  | 'secretKeyPrevious'
-  | 'serviceName'
-  | 'smtpUrl'
-  | 'mailFrom'
-  | 'passwordResetUrl'
-  | 'emailVerifyUrl'
-> & { readonly secretKey: string; readonly issuer: string }
+type MailOptions = Config['mail'] &
+  Pick<Config['service'], 'production' | 'logLevel'> &
+  Pick<Config['tokens'], 'secretKeyPrevious'> & { readonly secretKey: string; readonly issuer: string }
 
 const countEveryMs = 5000
 
 /** Sends the outbox to `SMTP_URL`; in development without one, to the terminal and `GET /dev/mails`. */
 export default fp<MailOptions>(
   async (app, options) => {
-    const { production, smtpUrl, mailWorker, secretKey, secretKeyPrevious, serviceName, issuer } = options
+    const { production, smtpUrl, worker, secretKey, secretKeyPrevious, serviceName, issuer } = options
     const post = smtpUrl !== undefined ? smtpPost(smtpUrl, options) : production ? undefined : developmentPost()
     const mailer =
-      mailWorker && post !== undefined
+      worker && post !== undefined
         ? new Mailer({
             db: app.db,
             counters: app.counters,
@@ -52,8 +43,8 @@ export default fp<MailOptions>(
     app.decorate('mailer', mailer)
     app.addHook('onReady', async () => mailer?.start())
     app.addHook('onClose', async () => mailer?.close())
-    if (mailWorker && !post) app.log.warn('SMTP_URL is not set; mail is queued and not sent')
-    if (mailWorker) countQueued()
+    if (worker && !post) app.log.warn('SMTP_URL is not set; mail is queued and not sent')
+    if (worker) countQueued()
 
     /** A scrape tells what was counted last: it would be slow exactly when mail is stuck. */
     function countQueued() {
@@ -95,7 +86,7 @@ export default fp<MailOptions>(
 const oneAddress = /^[^\s<>@,;:"()[\]\\]+@[^\s<>@,;:"()[\]\\]+$/
 
 /** A pool of connections to one mail server; a mail has exactly one recipient. */
-function smtpPost(url: string, { mailFrom, serviceName }: Pick<MailOptions, 'mailFrom' | 'serviceName'>): Post {
+function smtpPost(url: string, { from: sender, serviceName }: Pick<MailOptions, 'from' | 'serviceName'>): Post {
   const transport = createTransport({
     url,
     pool: true,
@@ -110,19 +101,19 @@ function smtpPost(url: string, { mailFrom, serviceName }: Pick<MailOptions, 'mai
     disableFileAccess: true,
     disableUrlAccess: true,
   })
-  const domain = mailFrom.split('@')[1] ?? 'localhost'
+  const domain = sender.split('@')[1] ?? 'localhost'
   return {
     deliver: async ({ messageId: id, to, subject, text, html }) => {
       const headers = { 'Auto-Submitted': 'auto-generated' }
       const messageId = `<${id}@${domain}>`
       // The parser of addresses sees none that it could read as two; the edge refuses them before.
       if (!oneAddress.test(to.address)) throw new MailRefused('ADDRESS', true)
-      const from = { name: serviceName, address: mailFrom }
+      const from = { name: serviceName, address: sender }
       try {
         await transport.sendMail({
           from,
           to,
-          envelope: { from: mailFrom, to: [to.address] },
+          envelope: { from: sender, to: [to.address] },
           subject,
           text,
           html,

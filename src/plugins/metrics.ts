@@ -43,8 +43,8 @@ const refreshOutcomes = [
 ] as const
 
 /** Prometheus metrics of HTTP, Node and the use cases; a registry of its own, so that two apps fit in one process. */
-export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
-  async (app, { metrics: exposed, metricsToken }) => {
+export default fp<Config['metrics']>(
+  async (app, { access, token }) => {
     const register = new prom.Registry()
     const registers = [register]
     const counter = (name: string, help: string, label: string) =>
@@ -113,11 +113,11 @@ export default fp<Pick<Config, 'metrics' | 'metricsToken'>>(
     register.removeSingleMetric('http_request_summary_seconds')
     for (const kind of ['handles', 'requests', 'resources']) register.removeSingleMetric(`nodejs_active_${kind}_total`)
 
-    if (exposed === 'off') return
+    if (access === 'off') return
     const text = onceASecond(() => register.metrics())
     const options = { schema: { hide: true }, logLevel: 'warn', config: { access: 'public' } } as const
     app.get('/metrics', options, async (request, reply) => {
-      if (exposed === 'on') requireToken(request, metricsToken)
+      if (access === 'on') requireToken(request, token)
       return reply.type(register.contentType).send(await text())
     })
   },

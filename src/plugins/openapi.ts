@@ -18,7 +18,7 @@ const page = (file: string) => readFileSync(new URL(`../pages/${file}`, import.m
 const icon = { type: 'image/svg+xml', content: page('latchkey.svg') }
 
 /** The OpenAPI document of what is mounted at `/openapi.json`, and Swagger UI at `/docs`. */
-export default fp<Pick<Config, 'docs'> & { issuer: string }>(
+export default fp<Pick<Config['routes'], 'docs'> & { issuer: string }>(
   async (app, { docs, issuer }) => {
     await app.register(swagger, {
       openapi: {

@@ -21,7 +21,7 @@ const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${
 const patienceMs = 1500
 
 /** `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing. */
-const health: FastifyPluginAsyncTypebox<{ readonly databaseUrl: string }> = async (app, { databaseUrl }) => {
+const health: FastifyPluginAsyncTypebox<{ readonly url: string }> = async (app, { url: databaseUrl }) => {
   const reach = probeOf(app, databaseUrl)
   let leaving = false
   app.decorate('leave', () => {

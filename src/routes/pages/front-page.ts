@@ -12,7 +12,7 @@ const links = {
 }
 
 /** `GET /`: a page with links to what is served; in production only the name of the service. */
-export default fp<Pick<Config, 'production' | 'serviceName'>>(
+export default fp<Pick<Config['service'], 'production'> & Pick<Config['mail'], 'serviceName'>>(
   async (app, { production, serviceName }) => {
     const served = Object.entries(links).filter(([path]) => app.hasRoute({ method: 'GET', url: `/${path}` }))
     const items = served.map(([path, label]) => `<li><a href="${path}">${label}</a></li>`)
