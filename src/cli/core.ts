@@ -1,6 +1,7 @@
 import { pino } from 'pino'
 import { composeCore } from '#src/features/compose.ts'
-import type { Core, Counters } from '#src/features/core.ts'
+import type { Core } from '#src/features/core.ts'
+import { makeCounters } from '#src/features/counters.ts'
 import { makeLimits, uncounted } from '#src/features/limits.ts'
 import { makePasswords } from '#src/features/login/passwords.ts'
 import type { AccessTokens } from '#src/features/tokens/tokens.ts'
@@ -37,19 +38,7 @@ export async function withCore<T>({ config }: Context, use: (core: Core) => Prom
 function ignore(): void {}
 
 /** A command ends before anybody could ask. */
-const counters: Counters = {
-  login: ignore,
-  refresh: ignore,
-  sessionsRevoked: ignore,
-  passwordHashed: ignore,
-  gateWaited: ignore,
-  mail: ignore,
-  swept: ignore,
-  sweepFinished: ignore,
-  users: ignore,
-  liveSessions: ignore,
-  gateRefused: ignore,
-}
+const counters = makeCounters(() => ignore)
 
 const accessTokens: AccessTokens = { sign: noTokens, verify: noTokens }
 

@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '#src/config.ts'
 import type { Database } from '#src/db/database.ts'
-import type { RevokeReason } from '#src/features/sessions/sessions.sql.ts'
+import type { Counters } from './counters.ts'
 import type { Limits } from './limits.ts'
 import type { Passwords } from '#src/features/login/passwords.ts'
 import type { Rotations } from '#src/features/sessions/rotations.ts'
@@ -33,40 +33,3 @@ interface MailRules {
   /** Says that a mail was queued, so that it is sent at once. */
   readonly queued: () => void
 }
-
-type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
-type MailOutcome = 'sent' | 'retried' | 'abandoned'
-export type RefreshOutcome =
-  | 'rotated'
-  | 'replayed'
-  | 'late'
-  | 'superseded'
-  | 'reused'
-  | 'invalid'
-  | 'expired'
-  | 'revoked'
-  | 'unavailable'
-
-/** What the use cases count. */
-export interface Counters {
-  readonly login: (outcome: LoginOutcome) => void
-  readonly refresh: (outcome: RefreshOutcome) => void
-  readonly sessionsRevoked: (reason: RevokeReason, count: number) => void
-  readonly passwordHashed: (seconds: number) => void
-  readonly gateWaited: (seconds: number) => void
-  readonly gateRefused: () => void
-  readonly mail: (outcome: MailOutcome) => void
-  readonly swept: (table: SweptTable, count: number) => void
-  readonly sweepFinished: () => void
-  readonly users: (count: number) => void
-  readonly liveSessions: (count: number) => void
-}
-
-export type SweptTable =
-  | 'mail_quotas'
-  | 'refresh_tokens'
-  | 'sessions'
-  | 'users'
-  | 'audit_events'
-  | 'outbox'
-  | 'one_time_tokens'
