@@ -45,9 +45,15 @@ export const accountMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/features/recovery/links.sql.ts', recovery, {
-    'links: to reset a password work for an hour': ["'password-reset', hours: 1 }", "'password-reset', hours: 10 }"],
-    'links: to change an address work for a day': ["'email-change', hours: 24 }", "'email-change', hours: 240 }"],
+  ...mutantsOf('src/features/mail/mails.ts', recovery, {
+    'links: to reset a password work for an hour': [
+      "'passwordResetUrl', hours: 1 }",
+      "'passwordResetUrl', hours: 10 }",
+    ],
+    'links: to change an address work for a day': [
+      "'email_change', page: 'emailVerifyUrl', hours: 24 }",
+      "'email_change', page: 'emailVerifyUrl', hours: 240 }",
+    ],
   }),
   ...mutantsOf('src/features/recovery/links.sql.ts', quota, {
     'links: none beyond the quota': ['from ${from}, link_quota\n', 'from ${from}\n'],
