@@ -1,5 +1,6 @@
 import { counter, histogram } from '#src/metric.ts'
 
+/** What is measured where passwords are hashed. */
 export const passwordMetrics = {
   gateRefused: counter(
     'auth_password_gate_refused_total',

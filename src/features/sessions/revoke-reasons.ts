@@ -1,4 +1,4 @@
-/** Why a session can end before its time: what `sessions.revoke_reason`, the audit trail and the metrics hold. */
+/** Why a session can end before its time, as the audit trail and the metrics tell it. */
 export const revokeReasons = [
   'logout',
   'reuse',

@@ -13,8 +13,10 @@ const refreshOutcomes = [
   'unavailable',
 ] as const
 
+/** What became of a refresh. */
 export type RefreshOutcome = (typeof refreshOutcomes)[number]
 
+/** What is counted of sessions. */
 export const sessionMetrics = {
   refresh: counter('auth_refresh_total', 'Refresh requests by outcome.', 'outcome', refreshOutcomes),
   sessionsRevoked: counter(

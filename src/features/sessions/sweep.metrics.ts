@@ -12,6 +12,7 @@ const sweptTables = [
 
 export type SweptTable = (typeof sweptTables)[number]
 
+/** What the sweep counts. */
 export const sweepMetrics = {
   swept: counter('auth_sweep_deleted_total', 'Rows deleted by the sweep, by table.', 'table', sweptTables, {
     late: true,
