@@ -7,7 +7,7 @@ import fastify from 'fastify'
 import postgres from 'postgres'
 import { statement, valuesOf } from '#src/db/database.ts'
 import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
-import { openSession } from '#src/features/sessions/sessions.sql.ts'
+import { insertSession } from '#src/features/sessions/sessions.sql.ts'
 import { accountColumns, userByUsername } from '#src/features/accounts/accounts.sql.ts'
 import { benchPassword } from './load.ts'
 import { digestOfHead, type Head } from './rows.ts'
@@ -26,6 +26,7 @@ const refreshToken = 'x'.repeat(72)
 interface Owner {
   readonly id: number
   readonly passwordHash: string
+  readonly sessionEpoch: number
 }
 
 /** As the service opens a session. */
@@ -33,6 +34,7 @@ const sessionOptions = {
   ip: '127.0.0.1',
   userAgent: null,
   requestId: randomUUID(),
+  amr: ['pwd'],
   sessionSeconds: 2_592_000,
   refreshSeconds: 604_800,
   sessionsPerUser: 100,
@@ -77,7 +79,7 @@ async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<num
     const user = (await run(userByUsername, { name: (body as { username: string }).username })) as unknown as Owner
     if (!(await verify(user.passwordHash, benchPassword))) throw new Error('not the password')
     const [sessionId, digest] = [randomUUID(), randomBytes(32)]
-    await run(openSession, { ...sessionOptions, sessionId, userId: user.id, passwordHash: user.passwordHash, digest })
+    await run(insertSession, { ...sessionOptions, sessionId, userId: user.id, epoch: user.sessionEpoch, digest })
     return { access_token: accessToken, refresh_token: refreshToken, token_type: 'bearer', expires_in: 1800 }
   })
 

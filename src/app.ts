@@ -4,22 +4,21 @@ import fastify, { type FastifyInstance, LogController } from 'fastify'
 import { withinNetworks } from './address.ts'
 import type { Config } from './config.ts'
 import { logRequests, loggerOptions } from './log.ts'
-import accountPages from '#src/routes/pages/account-pages.ts'
 import address from './plugins/address.ts'
 import bodies, { parseFields } from './plugins/bodies.ts'
 import core from './plugins/core.ts'
 import db from './plugins/db.ts'
 import errors, { refusePath } from './plugins/errors.ts'
-import frontPage from '#src/routes/pages/front-page.ts'
 import headers from './plugins/headers.ts'
-import health from '#src/routes/operation.ts'
 import jwt from './plugins/jwt.ts'
+import leaving from './plugins/leaving.ts'
 import mail from './plugins/mail.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import rateLimit from './plugins/rate-limit.ts'
 import { refuseConnection } from './plugins/refuse-connection.ts'
 import requestLimit from './plugins/request-limit.ts'
+import { requireAccessMark } from './routes/authenticate.ts'
 import routes from './routes/index.ts'
 
 /** A config whose database and key are known, wherever they came from. */
@@ -63,32 +62,24 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
 
 async function assemble(app: FastifyInstance, config: AppConfig): Promise<void> {
   const { service, network, limits, tokens } = config
-  const { contracts, oauthClients, docs } = config.routes
   const issuer = tokens.publicUrl ?? `http://localhost:${service.port}`
 
+  requireAccessMark(app)
   app.addHook('onResponse', logRequests)
   await app.register(errors)
-  await app.register(metrics, config.metrics)
+  await app.register(leaving)
+  await app.register(metrics)
   await app.register(headers, network)
-  await app.register(address, { ...network, oauthClients })
+  await app.register(address, { ...network, oauthClients: config.routes.oauthClients })
   await app.register(rateLimit, limits)
   await app.register(requestLimit, limits)
   await app.register(bodies)
-  await app.register(openapi, { docs, issuer })
+  await app.register(openapi, { issuer })
   await app.register(db, config.database)
   await app.register(jwt, { ...tokens, issuer })
   await app.register(mail, { ...config.mail, ...service, ...tokens, issuer })
   await app.register(core, config)
-  await app.register(health, config.database)
-  await app.register(accountPages)
-  await app.register(routes, {
-    contracts,
-    secureCookies: service.production,
-    issuer,
-    audience: tokens.audience,
-    oauthClients,
-  })
-  await app.register(frontPage, { ...service, ...config.mail })
+  await app.register(routes, { ...config, issuer })
 
   for (const warning of config.warnings) app.log.warn(warning)
   await app.ready()

@@ -1,4 +1,4 @@
-/** The contracts that there are; `routes/index.ts` has their plugins. */
+/** The contracts that there are; `routes/mounts.ts` has their plugins. */
 const contractNames = ['kanban', 'llm-optimizer', 'ai-chat', 'auth-signup', 'auth-register', 'oauth'] as const
 
 /** A contract and where it is mounted: nothing, or a path such as `/chat`. */
@@ -9,7 +9,10 @@ export interface Mount {
 
 const entryShape = /^([a-z-]+)(?::((?:\/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+))?$/
 
-/** Reads a list such as `kanban,ai-chat:/chat`; adds what is wrong with it to `faults`. */
+/**
+ * Reads a list such as `kanban,ai-chat:/chat`; adds what is wrong with it to `faults`. The canonical API, which is the
+ * contract `kanban`, is there whether it is listed or not: at its own paths, if no prefix is given.
+ */
 export function readContracts(list: string, faults: string[]): Mount[] {
   const found = new Set<string>()
   const mounts = new Map<string, Mount>()
@@ -21,6 +24,7 @@ export function readContracts(list: string, faults: string[]): Mount[] {
     else if (mounts.has(name)) found.add(`CONTRACTS: ${name} is listed twice`)
     else mounts.set(name, { name, at })
   }
+  if (!mounts.has('kanban')) mounts.set('kanban', { name: 'kanban', at: '' })
   faults.push(...found)
   return [...mounts.values()]
 }

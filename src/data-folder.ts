@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, statSync } from 'node:fs'
 import { link, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { StartError } from './start-error.ts'
 
 /** The folder of the development default cannot be used; says which path is at fault, and why. */
-export class DataFolderError extends Error {}
+export class DataFolderError extends StartError {}
 
 const reasons: Record<string, string> = {
   EACCES: 'this user may not use it',

@@ -1,10 +1,10 @@
 import { ConfigError } from './config.ts'
-import { DataFolderError, reasonOf } from './data-folder.ts'
+import { reasonOf } from './data-folder.ts'
 import { SchemaError } from './db/migrate.ts'
-import { EmbeddedPostgresError } from '#dev/embedded-postgres/embedded-postgres.ts'
 import { Problem } from './problem.ts'
+import { StartError } from './start-error.ts'
 
-const ours = [ConfigError, SchemaError, DataFolderError, EmbeddedPostgresError]
+const ours = [ConfigError, SchemaError, StartError]
 
 const sentences: Record<string, string> = {
   EADDRINUSE: 'The port is in use by another program; stop it or set PORT.',

@@ -3,11 +3,7 @@ import { join, resolve } from 'node:path'
 import type { AppConfig } from './app.ts'
 import type { Config } from './config.ts'
 import { keptSecretKey, makeFolder } from './data-folder.ts'
-import {
-  type EmbeddedPostgres,
-  EmbeddedPostgresError,
-  startEmbeddedPostgres,
-} from '#dev/embedded-postgres/embedded-postgres.ts'
+import type { EmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** A config that can be used, and the embedded Postgres that was started for it. */
 export interface Settled {
@@ -32,6 +28,8 @@ export async function settle(config: Config, { share = false } = {}): Promise<Se
   })
   if (database.url !== undefined) return { config: withUrl(database.url), embedded: undefined }
 
+  // Only now: the image, which always has a database, comes without it.
+  const { EmbeddedPostgresError, startEmbeddedPostgres } = await import('#dev/embedded-postgres/embedded-postgres.ts')
   const urlFile = join(dataDir, 'database-url')
   try {
     const embedded = await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres') })

@@ -1,2 +1,4 @@
-/** The embedded Postgres cannot be used; the message is for the person at the terminal. */
-export class EmbeddedPostgresError extends Error {}
+import { StartError } from '#src/start-error.ts'
+
+/** The embedded Postgres cannot be used. */
+export class EmbeddedPostgresError extends StartError {}

@@ -1,6 +1,6 @@
 import { Value } from 'typebox/value'
 import { register } from '#src/features/accounts/accounts.ts'
-import { Email, FullName, Username } from '#src/routes/fields.ts'
+import { Email, FullName, Username } from '#src/features/accounts/names.ts'
 import type { Context } from './command.ts'
 import { shell, withCore } from './core.ts'
 import { UsageError } from './failure.ts'

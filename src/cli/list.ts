@@ -1,7 +1,7 @@
 import { listUsers, type UserSearch } from '#src/features/accounts/administration.ts'
 import type { Core } from '#src/features/core.ts'
 import type { Account } from '#src/features/accounts/accounts.sql.ts'
-import { userBody } from '#src/routes/fields.ts'
+import { userBody } from '#src/features/accounts/user-body.ts'
 import type { Context } from './command.ts'
 import { withCore } from './core.ts'
 import { writeAll } from './output.ts'

@@ -1,6 +1,6 @@
 import { Value } from 'typebox/value'
 import { changeUser } from '#src/features/accounts/administration.ts'
-import { Role } from '#src/routes/fields.ts'
+import { Role } from '#src/features/accounts/names.ts'
 import type { Context } from './command.ts'
 import { shell, withCore } from './core.ts'
 import { Failure, UsageError } from './failure.ts'

@@ -1,5 +1,15 @@
 import { check } from 'drizzle-orm/pg-core/checks'
-import { bigint, boolean, customType, integer, jsonb, text, timestamp, uuid } from 'drizzle-orm/pg-core/columns'
+import {
+  bigint,
+  boolean,
+  customType,
+  integer,
+  jsonb,
+  smallint,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core/columns'
 import { index, uniqueIndex } from 'drizzle-orm/pg-core/indexes'
 import { primaryKey } from 'drizzle-orm/pg-core/primary-keys'
 import { pgTable } from 'drizzle-orm/pg-core/table'
@@ -68,6 +78,12 @@ export const sessions = pgTable(
     refreshedAt: moment('refreshed_at'),
     revokedAt: moment('revoked_at'),
     revokeReason: text('revoke_reason'),
+    /** How the user was known (RFC 8176). */
+    amr: text('amr').array().notNull().default(['pwd']),
+    /** When the user was last known by all of `amr`; null: when the session was opened. */
+    authenticatedAt: moment('authenticated_at'),
+    /** The client that the session was opened for. */
+    clientId: text('client_id').notNull().default('latchkey'),
     ip: text('ip'),
     userAgent: text('user_agent'),
   },
@@ -114,6 +130,22 @@ export const auditEvents = pgTable(
     detail: jsonb('detail').$type<Record<string, unknown>>(),
   },
   (t) => [index('audit_events_user_id_idx').on(t.userId, t.id), index('audit_events_created_at_idx').on(t.createdAt)],
+)
+
+/** Something that was begun and waits for its other half, such as a second factor or the answer of a provider. */
+export const authSessions = pgTable(
+  'auth_sessions',
+  {
+    /** SHA-256 of the secret that the client holds. */
+    digest: bytea('digest').primaryKey(),
+    kind: text('kind').notNull(),
+    userId: integer('user_id').references(() => users.id, { onDelete: 'cascade' }),
+    /** Sealed, see sealing.ts. */
+    data: bytea('data').notNull(),
+    triesLeft: smallint('tries_left').notNull(),
+    expiresAt: moment('expires_at').notNull(),
+  },
+  (t) => [index('auth_sessions_user_id_idx').on(t.userId), index('auth_sessions_expires_at_idx').on(t.expiresAt)],
 )
 
 /** What a mailed link proves; a newer one of the same purpose takes the place of the older. */

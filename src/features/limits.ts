@@ -39,7 +39,7 @@ export interface Limits {
   readonly refresh: <T>(refreshToken: string, attempt: () => Promise<T>) => Promise<T>
 }
 
-interface LoginTarget {
+export interface LoginTarget {
   /** `undefined`: nobody has the name. */
   readonly userId: number | undefined
   readonly name: string

@@ -3,10 +3,14 @@ import type { Config } from '#src/config.ts'
 import { Budget } from '#src/db/budget.ts'
 import { Database } from '#src/db/database.ts'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
+import { openProbe } from '#src/db/probe.ts'
+import { onceASecond } from '#src/once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     db: Database
+    /** Throws `unavailable` while the database is away; asks it once a second at most. */
+    reachDatabase: () => Promise<void>
   }
   interface FastifyRequest {
     databaseBudget: Budget | null
@@ -20,6 +24,9 @@ export default fp<Config['database'] & { readonly url: string }>(
     const db = new Database(url, poolSize, (message) => app.log.warn(message))
     app.decorate('db', db)
     app.addHook('onClose', () => db.close())
+    const probe = openProbe(url)
+    app.decorate('reachDatabase', onceASecond(probe.reach))
+    app.addHook('onClose', probe.close)
 
     app.decorateRequest('databaseBudget', null)
     app.addHook('onRequest', (request, _reply, done) => {

@@ -27,15 +27,19 @@ export default fp<Pick<Config['network'], 'corsOrigins' | 'hsts'>>(
       done()
     })
     await app.register(cookie)
-    if (corsOrigins.length > 0)
-      await app.register(cors, {
-        origin: [...corsOrigins],
-        credentials: true,
-        methods: ['GET', 'POST', 'PATCH', 'DELETE'],
-        allowedHeaders: ['authorization', 'content-type', 'x-token-transport'],
-        exposedHeaders: ['retry-after', 'ratelimit', 'ratelimit-policy', 'www-authenticate', 'x-request-id'],
-        maxAge: 600,
-      })
+    if (corsOrigins.length === 0) return
+    // The package's own route for preflights bears no mark.
+    app.addHook('onRoute', (route) => {
+      if (route.method === 'OPTIONS' && route.url === '*') route.config = { ...route.config, access: 'public' }
+    })
+    await app.register(cors, {
+      origin: [...corsOrigins],
+      credentials: true,
+      methods: ['GET', 'POST', 'PATCH', 'DELETE'],
+      allowedHeaders: ['authorization', 'content-type', 'x-token-transport'],
+      exposedHeaders: ['retry-after', 'ratelimit', 'ratelimit-policy', 'www-authenticate', 'x-request-id'],
+      maxAge: 600,
+    })
   },
   { name: 'headers', dependencies: ['errors'] },
 )

@@ -5,12 +5,14 @@ import type { Config } from '#src/config.ts'
 import { Mailer, MailRefused, type Post } from '#src/features/mail/mailer.ts'
 import { deriveKey } from '#src/db/sealing.ts'
 import { queuedMails } from '#src/features/mail/outbox.sql.ts'
-import { openDevMailbox } from '#src/routes/pages/dev-mailbox.ts'
+import type { Letter } from '#src/features/mail/letters.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** `undefined` when this process sends no mail. */
     mailer: Mailer | undefined
+    /** The last mails, where they are shown and not sent. */
+    shownLetters: readonly Letter[] | undefined
   }
 }
 
@@ -19,12 +21,15 @@ type MailOptions = Config['mail'] &
   Pick<Config['tokens'], 'secretKeyPrevious'> & { readonly secretKey: string; readonly issuer: string }
 
 const countEveryMs = 5000
+/** How many mails are shown. */
+const kept = 100
 
-/** Sends the outbox to `SMTP_URL`; in development without one, to the terminal and `GET /dev/mails`. */
+/** Sends the outbox to `SMTP_URL`; in development without one, shows it in the terminal and as `app.shownLetters`. */
 export default fp<MailOptions>(
   async (app, options) => {
     const { production, smtpUrl, worker, secretKey, secretKeyPrevious, serviceName, issuer } = options
-    const post = smtpUrl !== undefined ? smtpPost(smtpUrl, options) : production ? undefined : developmentPost()
+    const letters: Letter[] | undefined = smtpUrl === undefined && !production ? [] : undefined
+    const post = smtpUrl !== undefined ? smtpPost(smtpUrl, options) : letters && showingPost(letters, options)
     const mailer =
       worker && post !== undefined
         ? new Mailer({
@@ -41,6 +46,7 @@ export default fp<MailOptions>(
           })
         : undefined
     app.decorate('mailer', mailer)
+    app.decorate('shownLetters', letters)
     app.addHook('onReady', async () => mailer?.start())
     app.addHook('onClose', async () => mailer?.close())
     if (worker && !post) app.log.warn('SMTP_URL is not set; mail is queued and not sent')
@@ -66,22 +72,23 @@ export default fp<MailOptions>(
       app.addHook('onReady', async () => count())
       app.addHook('onClose', async () => clearInterval(timer))
     }
-
-    function developmentPost(): Post {
-      const mailbox = openDevMailbox(app)
-      return {
-        deliver: async (letter) => {
-          mailbox.put(letter)
-          if (options.logLevel !== 'silent')
-            process.stdout.write(`\nMail to ${letter.to.address}: ${letter.subject}\n\n${letter.text}\n`)
-        },
-        answers: async () => true,
-        close: () => {},
-      }
-    }
   },
   { name: 'mail', dependencies: ['db', 'metrics'] },
 )
+
+/** Writes mails to the terminal and keeps the last of them. */
+function showingPost(letters: Letter[], { logLevel }: Pick<MailOptions, 'logLevel'>): Post {
+  return {
+    deliver: async (letter) => {
+      letters.push(letter)
+      letters.splice(0, letters.length - kept)
+      if (logLevel !== 'silent')
+        process.stdout.write(`\nMail to ${letter.to.address}: ${letter.subject}\n\n${letter.text}\n`)
+    },
+    answers: async () => true,
+    close: () => {},
+  }
+}
 
 const oneAddress = /^[^\s<>@,;:"()[\]\\]+@[^\s<>@,;:"()[\]\\]+$/
 

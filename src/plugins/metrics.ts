@@ -1,15 +1,9 @@
-import { timingSafeEqual } from 'node:crypto'
 import prom from '@platformatic/prom-client'
-import type { FastifyRequest } from 'fastify'
 import metrics from 'fastify-metrics'
 import fp from 'fastify-plugin'
-import type { Config } from '#src/config.ts'
 import { type Counters, makeCounters } from '#src/features/counters.ts'
 import type { CounterMetric, Metric } from '#src/metric.ts'
-import { digestOf } from '#src/features/tokens/tokens.ts'
-import { Problem } from '#src/problem.ts'
 import packageJson from '../../package.json' with { type: 'json' }
-import { onceASecond } from '#src/once-a-second.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -21,8 +15,8 @@ declare module 'fastify' {
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
 
 /** Prometheus metrics of HTTP, Node and the use cases; a registry of its own, so that two apps fit in one process. */
-export default fp<Config['metrics']>(
-  async (app, { access, token }) => {
+export default fp(
+  async (app) => {
     const register = new prom.Registry()
     const registers = [register]
     new prom.Gauge({
@@ -55,14 +49,6 @@ export default fp<Config['metrics']>(
     // Kept out: the empty summary, and gauges whose names break Prometheus' conventions (`_total` is for counters).
     register.removeSingleMetric('http_request_summary_seconds')
     for (const kind of ['handles', 'requests', 'resources']) register.removeSingleMetric(`nodejs_active_${kind}_total`)
-
-    if (access === 'off') return
-    const text = onceASecond(() => register.metrics())
-    const options = { schema: { hide: true }, logLevel: 'warn', config: { access: 'public' } } as const
-    app.get('/metrics', options, async (request, reply) => {
-      if (access === 'on') requireToken(request, token)
-      return reply.type(register.contentType).send(await text())
-    })
   },
   { name: 'metrics', dependencies: ['errors'] },
 )
@@ -89,11 +75,4 @@ function counterOf({ name, help, label, values, late }: CounterMetric, registers
   const counter = new prom.Counter({ name, help, labelNames: [label], registers })
   if (!late) for (const value of values) counter.inc({ [label]: value }, 0)
   return (value: string, count = 1) => counter.inc({ [label]: value }, count)
-}
-
-/** RFC 6750 §3.1. A token that is not configured is one that nobody has. */
-function requireToken({ headers: { authorization } }: FastifyRequest, token: string | undefined): void {
-  if (authorization === undefined) throw new Problem('token_missing')
-  const digests = [authorization, `Bearer ${token}`].map((text) => digestOf(Buffer.from(text))) as [Buffer, Buffer]
-  if (token === undefined || !timingSafeEqual(...digests)) throw new Problem('token_invalid')
 }

@@ -1,9 +1,6 @@
-import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
-import type { Config } from '#src/config.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 
 const tags = [
@@ -14,12 +11,9 @@ const tags = [
   { name: 'operation', description: 'For load balancers and monitors.' },
 ]
 
-const page = (file: string) => readFileSync(new URL(`../pages/${file}`, import.meta.url), 'utf8')
-const icon = { type: 'image/svg+xml', content: page('latchkey.svg') }
-
-/** The OpenAPI document of what is mounted at `/openapi.json`, and Swagger UI at `/docs`. */
-export default fp<Pick<Config['routes'], 'docs'> & { issuer: string }>(
-  async (app, { docs, issuer }) => {
+/** The OpenAPI document of all routes that are registered after it, as `app.swagger()`. */
+export default fp<{ issuer: string }>(
+  async (app, { issuer }) => {
     await app.register(swagger, {
       openapi: {
         openapi: '3.1.0',
@@ -39,31 +33,6 @@ export default fp<Pick<Config['routes'], 'docs'> & { issuer: string }>(
       // The router ignores a trailing slash; paths with and without it would be two in the document.
       transform: ({ schema, url }) => ({ schema, url: url.replace(/(?<=.)\/$/, '') }),
       transformObject: (document) => ('openapiObject' in document ? finish(document.openapiObject as Document) : {}),
-    })
-    if (!docs) return
-
-    const options = { schema: { hide: true }, logLevel: 'warn', config: { access: 'public' } } as const
-    app.get('/openapi.json', options, async () => app.swagger())
-    await app.register(swaggerUi, {
-      routePrefix: '/docs',
-      logLevel: 'warn',
-      theme: {
-        title: 'Latchkey',
-        favicon: [{ filename: 'latchkey.svg', rel: 'icon', sizes: 'any', ...icon }],
-        css: [{ filename: 'docs.css', content: page('docs.css') }],
-        js: [{ filename: 'docs.js', content: page('docs.js') }],
-      },
-      logo: icon,
-      // The base layout is the one without the bar to load other documents with.
-      uiConfig: { deepLinking: true, validatorUrl: null, persistAuthorization: true, layout: 'BaseLayout' },
-      // Nothing from elsewhere. The plugin's own has `upgrade-insecure-requests`, which blanks the page off loopback.
-      staticCSP: {
-        'default-src': "'self'",
-        'img-src': "'self' data:",
-        'style-src': "'self' 'unsafe-inline'",
-        'object-src': "'none'",
-        'frame-ancestors': "'none'",
-      },
     })
   },
   { name: 'openapi', dependencies: ['headers'] },

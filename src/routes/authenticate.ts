@@ -1,9 +1,9 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import { refusedRole } from '#src/features/audit/audit.ts'
-import { type Authentication, requireStanding } from '#src/features/sessions/sessions.ts'
+import { type Authentication, requireStanding } from '#src/features/sessions/authenticate.ts'
 import type { AccessClaims } from '#src/features/tokens/tokens.ts'
 import { Problem } from '#src/problem.ts'
-import { originOf } from './fields.ts'
+import { originOf } from '#src/routes/origin.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -63,10 +63,16 @@ export function authOf({ auth }: FastifyRequest): Authentication {
   return auth
 }
 
-/** Fails the start for a route that neither is marked public nor authenticates. */
+/** Fails the start for a route, also of a package, that neither is marked public nor authenticates. */
 export function requireAccessMark(app: FastifyInstance): void {
-  app.addHook('onRoute', ({ url, method, config, onRequest }) => {
-    if (config?.access === 'public' || [onRequest].flat().includes(authenticate)) return
-    throw new Error(`${String(method)} ${url} is neither public nor behind \`authenticate\``)
+  const routes: RouteOptions[] = []
+  app.addHook('onRoute', (route) => {
+    routes.push(route)
+  })
+  // Not sooner: who registers a package marks its routes by a hook that runs after the one above.
+  app.addHook('onReady', async () => {
+    for (const { url, method, config, onRequest } of routes)
+      if (config?.access !== 'public' && ![onRequest].flat().includes(authenticate))
+        throw new Error(`${String(method)} ${url} is neither public nor behind \`authenticate\``)
   })
 }

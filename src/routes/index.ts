@@ -1,76 +1,34 @@
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { ConfigError } from '#src/config.ts'
-import type { Mount } from '#src/contracts.ts'
-import aiChat from '#src/routes/compat/ai-chat.ts'
-import authRegister from '#src/routes/compat/auth-register.ts'
-import authSignup from '#src/routes/compat/auth-signup.ts'
-import { requireAccessMark } from './authenticate.ts'
-import { components } from './fields.ts'
-import kanban from '#src/routes/v1/login.ts'
-import kanbanAccount from '#src/routes/v1/account.ts'
-import kanbanAdmin from '#src/routes/v1/administration.ts'
-import kanbanRecovery from '#src/routes/v1/recovery.ts'
-import llmOptimizer from '#src/routes/compat/llm-optimizer.ts'
-import oauth from '#src/routes/oauth/token.ts'
-import oauthMetadata from '#src/routes/oauth/metadata.ts'
+import type { Config } from '#src/config.ts'
+import { mountContracts } from './mounts.ts'
+import operation from './operation.ts'
+import accountPages from './pages/account-pages.ts'
+import devMailbox from './pages/dev-mailbox.ts'
+import docs from './pages/docs.ts'
+import frontPage from './pages/front-page.ts'
+import { ProblemDetails } from './problems.ts'
+import { Session, Tokens, User } from './schemas.ts'
 
-export interface ContractOptions {
-  /** Cookies are for HTTPS only. */
-  readonly secureCookies: boolean
-  readonly issuer: string
-  readonly audience: string
-  /** Client id → secret. */
-  readonly oauthClients: ReadonlyMap<string, string>
-}
+type RouteOptions = Pick<Config, 'service' | 'routes' | 'tokens' | 'metrics' | 'mail'> & { readonly issuer: string }
 
-interface Contract {
-  /** One plugin, or a few where one file would be too long. */
-  readonly plugins: FastifyPluginAsync<ContractOptions>[]
-  readonly prefix: string
-  /** Has paths that a specification wants outside of every prefix, and is told where the contract is mounted. */
-  readonly wellKnown?: FastifyPluginAsync<ContractOptions & { at: string }>
-}
-
-const contracts: Record<Mount['name'], Contract> = {
-  kanban: { plugins: [kanban, kanbanAccount, kanbanAdmin, kanbanRecovery], prefix: '/api/v1' },
-  'llm-optimizer': { plugins: [llmOptimizer], prefix: '' },
-  'ai-chat': { plugins: [aiChat], prefix: '' },
-  'auth-signup': { plugins: [authSignup], prefix: '/auth' },
-  'auth-register': { plugins: [authRegister], prefix: '/auth' },
-  oauth: { plugins: [oauth], wellKnown: oauthMetadata, prefix: '' },
-}
-
-/** Mounts the contracts that are listed. */
-export default fp<ContractOptions & { contracts: readonly Mount[] }>(
-  async (app, { contracts: mounts, ...options }) => {
+/** Every route of the service. */
+export default fp<RouteOptions>(
+  async (app, { service, routes, tokens, metrics, mail, issuer }) => {
     app.decorateRequest('auth', null)
-    for (const component of components) app.addSchema(component)
-    const owners = new Map<string, string>()
-    for (const { name, at } of mounts)
-      await app.register(async (scope) => {
-        const { plugins, prefix, wellKnown } = contracts[name]
-        requireAccessMark(scope)
-        requireFreePaths(scope, name, owners)
-        for (const plugin of plugins) await scope.register(plugin, { ...options, prefix: `${at}${prefix}` })
-        if (wellKnown) await scope.register(wellKnown, { ...options, at: `${at}${prefix}` })
-      })
-  },
-  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies'] },
-)
+    for (const component of [User, Tokens, Session, ProblemDetails]) app.addSchema(component)
 
-/** Fails the start, with the cure, for a path that is served already; before Fastify's own words for it. */
-function requireFreePaths(scope: FastifyInstance, name: string, owners: Map<string, string>): void {
-  scope.addHook('onRoute', ({ url: path, method: methods }) => {
-    const url = path.length > 1 ? path.replace(/\/$/, '') : path
-    for (const method of [methods].flat().filter((method) => method !== 'HEAD')) {
-      const taken = [url, `${url}/`].some((url) => scope.hasRoute({ method, url }))
-      const owner = owners.get(`${method} ${url}`) ?? (taken ? 'the service itself' : undefined)
-      if (owner !== undefined && owner !== name)
-        throw new ConfigError([
-          `CONTRACTS: ${owner} and ${name} both serve ${method} ${url}; mount one under a prefix, such as ${name}:/${name}.`,
-        ])
-      owners.set(`${method} ${url}`, name)
-    }
-  })
-}
+    await app.register(operation, metrics)
+    if (routes.docs) await app.register(docs)
+    await app.register(accountPages)
+    await app.register(devMailbox)
+    await mountContracts(app, routes.contracts, {
+      secureCookies: service.production,
+      issuer,
+      audience: tokens.audience,
+      oauthClients: routes.oauthClients,
+    })
+    // The last, because it links what there is.
+    await app.register(frontPage, { ...service, ...mail })
+  },
+  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies', 'openapi', 'leaving'] },
+)

@@ -1,39 +1,20 @@
-import { sql } from 'drizzle-orm/sql'
+import { timingSafeEqual } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyInstance } from 'fastify'
-import fp from 'fastify-plugin'
-import { Database, statement } from '#src/db/database.ts'
-import { Budget } from '#src/db/budget.ts'
-import { users } from '#src/db/schema.ts'
-import { Problem } from '#src/problem.ts'
-import { problems, Status } from './fields.ts'
+import type { FastifyRequest } from 'fastify'
+import type { Config } from '#src/config.ts'
+import { digestOf } from '#src/features/tokens/tokens.ts'
 import { onceASecond } from '#src/once-a-second.ts'
+import { Problem } from '#src/problem.ts'
+import { problems } from '#src/routes/problems.ts'
+import { Status } from '#src/routes/schemas.ts'
 
-declare module 'fastify' {
-  interface FastifyInstance {
-    /** Lets `/ready` fail from now on, before the service closes. */
-    leave: () => void
-  }
-}
+const options = { logLevel: 'warn', config: { access: 'public' } } as const
 
-const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
-/** Load balancers ask again within seconds, so they are told sooner than a request is, in milliseconds. */
-const patienceMs = 1500
-
-/** `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing. */
-const health: FastifyPluginAsyncTypebox<{ readonly url: string }> = async (app, { url: databaseUrl }) => {
-  const reach = probeOf(app, databaseUrl)
-  let leaving = false
-  app.decorate('leave', () => {
-    leaving = true
-  })
-  // Or a client would keep its connection, and with it the process, alive.
-  app.addHook('onSend', (_request, reply, payload, done) => {
-    if (leaving) reply.header('connection', 'close')
-    done(null, payload)
-  })
-  const options = { logLevel: 'warn', config: { access: 'public' } } as const
-
+/**
+ * `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing.
+ * `GET /metrics`: what Prometheus collects.
+ */
+const operation: FastifyPluginAsyncTypebox<Config['metrics']> = async (app, { access, token }) => {
   app.get(
     '/health',
     {
@@ -49,6 +30,7 @@ const health: FastifyPluginAsyncTypebox<{ readonly url: string }> = async (app, 
     },
     async () => ({ status: 'ok' as const }),
   )
+
   app.get(
     '/ready',
     {
@@ -63,20 +45,25 @@ const health: FastifyPluginAsyncTypebox<{ readonly url: string }> = async (app, 
       },
     },
     async () => {
-      if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
-      await reach()
+      if (app.isLeaving()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
+      await app.reachDatabase()
       return { status: 'ok' as const }
     },
   )
-}
 
-/** Asks on a connection of its own: an instance that is busy is not one that has to be taken out. */
-function probeOf(app: FastifyInstance, databaseUrl: string): () => Promise<void> {
-  const db = new Database(databaseUrl, 1)
-  app.addHook('onClose', () => db.close())
-  return onceASecond(async () => {
-    await new Budget(patienceMs).run(() => db.rows(reachable, {}))
+  if (access === 'off') return
+  const text = onceASecond(() => app.metricsRegistry.metrics())
+  app.get('/metrics', { ...options, schema: { hide: true } }, async (request, reply) => {
+    if (access === 'on') requireToken(request, token)
+    return reply.type(app.metricsRegistry.contentType).send(await text())
   })
 }
 
-export default fp(health, { name: 'health', dependencies: ['db', 'errors'] })
+/** RFC 6750 §3.1. A token that is not configured is one that nobody has. */
+function requireToken({ headers: { authorization } }: FastifyRequest, token: string | undefined): void {
+  if (authorization === undefined) throw new Problem('token_missing')
+  const digests = [authorization, `Bearer ${token}`].map((text) => digestOf(Buffer.from(text))) as [Buffer, Buffer]
+  if (token === undefined || !timingSafeEqual(...digests)) throw new Problem('token_invalid')
+}
+
+export default operation

@@ -8,7 +8,9 @@ const example = 'Which APIs are served (docs/contracts.md), and who may introspe
 export const routeSettings = group(
   {
     contracts: setting('CONTRACTS', text('kanban,oauth'), {
-      says: 'the [APIs](docs/contracts.md) to mount, each optionally under a prefix: `kanban:/prefix`',
+      says:
+        'the [APIs](docs/contracts.md) to mount, each optionally under a prefix: `kanban:/prefix`; ' +
+        "`kanban`, the service's own, is always there",
       example,
     }),
     /** Client id → secret, for introspection. */

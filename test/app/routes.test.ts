@@ -1,6 +1,7 @@
-import fastify from 'fastify'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
-import { authenticate, requireAccessMark } from '#src/routes/authenticate.ts'
+import { authenticate } from '#src/routes/authenticate.ts'
 import { get, password, post, signedUp } from '#test/support/actors.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
 
@@ -8,12 +9,31 @@ const { app } = await startService()
 const userFields = ['created_at', 'email', 'email_verified', 'full_name', 'id', 'is_active', 'roles', 'username']
 
 describe('a route', () => {
-  test('that is neither public nor behind a token stops the start', () => {
-    const bare = fastify()
-    requireAccessMark(bare)
-    expect(() => bare.get('/open', () => 'x')).toThrow('GET /open is neither public nor behind `authenticate`')
-    expect(() => bare.get('/public', { config: { access: 'public' } }, () => 'x')).not.toThrow()
-    expect(() => bare.get('/mine', { onRequest: authenticate }, () => 'x')).not.toThrow()
+  const open = '/open is neither public nor behind `authenticate`'
+
+  test.each([
+    ['bare', {}, `GET ${open}`],
+    ['of another method', { method: 'DELETE' as const }, `DELETE ${open}`],
+    ['with another hook', { onRequest: async () => {} }, `GET ${open}`],
+  ])('without a mark stops the start, wherever it is: %s', async (_name, options, sentence) => {
+    const database = await cloneDatabase()
+    const stop = onNextApp((service) => {
+      service.register(async (scope) => {
+        scope.register(async (inner) => inner.route({ method: 'GET', url: '/open', handler: () => 'x', ...options }))
+      })
+    })
+    await expect(startService({}, database).finally(stop)).rejects.toThrow(sentence)
+  })
+
+  test('with a mark does not, nor does one of a package', async () => {
+    const stop = onNextApp((service) => {
+      service.get('/public', { config: { access: 'public' } }, () => 'x')
+      service.get('/mine', { onRequest: authenticate }, () => 'x')
+    })
+    const { app: service } = await startService({ CORS_ORIGINS: 'https://app.example.com' }).finally(stop)
+    expect((await get(service, '/public')).body).toBe('x')
+    expect((await get(service, '/mine')).statusCode).toBe(401)
+    expect((await get(service, '/docs')).statusCode).toBe(200)
   })
 
   test('answers HEAD as GET, without a body', async () => {
@@ -81,3 +101,15 @@ describe('CONTRACTS', () => {
     await expect(startService({ CONTRACTS: 'trello' }, database)).rejects.toThrow('CONTRACTS: must be a list of kanban')
   })
 })
+
+/** Lets `act` have the next service that is built, before anything else does; returns how to give up on it. */
+function onNextApp(act: (service: FastifyInstance) => void): () => void {
+  const channel = 'fastify.initialization'
+  const stop = () => unsubscribe(channel, listen)
+  const listen = (message: unknown) => {
+    stop()
+    act((message as { fastify: FastifyInstance }).fastify)
+  }
+  subscribe(channel, listen)
+  return stop
+}

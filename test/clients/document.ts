@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type AppConfig, buildApp } from '../../src/app.ts'
 import { readConfig } from '../../src/config.ts'
-import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../dev/embedded-postgres/embedded-postgres.ts'
 
 /** The service on `DATABASE_URL` or, without it, on an embedded Postgres in a temporary folder. */
 export async function buildService() {

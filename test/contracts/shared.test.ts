@@ -246,21 +246,38 @@ describe('what is mounted', () => {
     ['llm-optimizer', '/login', ['/login', '/logout', '/me', '/refresh', '/register']],
     ['ai-chat:/chat', '/chat/token', ['/chat/register', '/chat/token', '/chat/validate']],
     ['auth-signup', '/auth/login', ['/auth/login', '/auth/logout', '/auth/me', '/auth/refresh', '/auth/signup']],
-  ])('is all that the document shows: %s', async (contract, tokenUrl, paths) => {
+  ])('is all that the document shows, beside the canonical API: %s', async (contract, tokenUrl, paths) => {
     const { app: service } = await startWith(contract)
     const { paths: shown, components } = documentOf(service)
-    expect(Object.keys(shown).toSorted()).toEqual([...paths, '/health', '/ready'].toSorted())
+    const others = Object.keys(shown).filter((path) => !path.startsWith('/api/v1/'))
+    expect(others.toSorted()).toEqual([...paths, '/health', '/ready'].toSorted())
     expect(components.securitySchemes.OAuth2PasswordBearer.flows.password.tokenUrl).toBe(tokenUrl)
-    expect((await get(service, '/api/v1/me')).statusCode).toBe(404)
+    expect((await get(service, '/oauth/token')).statusCode).toBe(404)
+  })
+
+  test.each([
+    ['ai-chat', '/api/v1'],
+    ['oauth', '/api/v1'],
+    ['kanban', '/api/v1'],
+    ['ai-chat,kanban:/own', '/own/api/v1'],
+  ])('has the canonical API in it, whatever is listed: %s', async (list, at) => {
+    const { app: service } = await startWith(list)
+    const canonical = Object.keys(documentOf(app).paths).flatMap((path) => /^\/api\/v1(\/.*)/.exec(path)?.[1] ?? [])
+    expect(canonical.length).toBeGreaterThan(15)
+    expect(Object.keys(documentOf(service).paths)).toEqual(
+      expect.arrayContaining(canonical.map((path) => `${at}${path}`)),
+    )
+    expect((await get(service, `${at}/me`)).statusCode).toBe(401)
+    expect((await get(service, '/api/v1/me')).statusCode).toBe(at === '/api/v1' ? 401 : 404)
   })
 
   test('is all that the metrics know by name', async () => {
     const { app: service } = await startWith('ai-chat:/chat')
     await post(service, '/chat/validate', '')
-    await get(service, '/api/v1/me')
+    await get(service, '/oauth/token')
     const { body } = await get(service, '/metrics')
     expect(body).toContain('route="/chat/validate"')
-    expect(body).not.toContain('/api/v1/me')
+    expect(body).not.toContain('/oauth/token')
   })
 })
 

@@ -273,17 +273,14 @@ export const edgeMutants = [
       'void [isRefresh, reply]',
     ],
   }),
-  ...mutantsOf('src/routes/oauth/token.ts', oauth, {
+  ...mutantsOf('src/routes/oauth/revoke.ts', oauth, {
     'oauth: /revoke asks for the secret of a client': [
       'authenticateClient(request, oauthClients)\n      await revoke',
       'await revoke',
     ],
-    'oauth: /introspect is for clients': [
-      'requireClient(request, oauthClients)\n',
-      'authenticateClient(request, oauthClients)\n',
-    ],
   }),
   ...mutantsOf('src/routes/oauth/clients.ts', oauth, {
+    'oauth: /introspect is for clients': ['if (id === undefined) throw refused()\n', ''],
     'clients: authenticate in one way': ["(secret !== '' || (id !== '' && id !== basic.id))", "secret !== ''"],
     'clients: an unknown one with a secret is refused': [
       "(basic.secret !== '' || clients.has(basic.id))",
@@ -297,6 +294,12 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/routes/oauth/clients.ts', ['test/rfc/rfc6749.test.ts'], {
     'clients: credentials are form-encoded': ['decodeURIComponent(text)', 'text'],
+  }),
+  ...mutantsOf('src/contracts.ts', ['test/contracts/shared.test.ts'], {
+    'contracts: the canonical API is always there': [
+      "if (!mounts.has('kanban')) mounts.set('kanban', { name: 'kanban', at: '' })\n",
+      '',
+    ],
   }),
   ...mutantsOf('src/routes/oauth/metadata.ts', oauth, {
     'metadata: stand where clients look': ['new Set([`${path}${issuerPath}`, ', 'new Set(['],
@@ -327,13 +330,18 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/routes/operation.ts', readiness, {
     'health: who leaves is not ready': [
-      "if (leaving) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
+      "if (app.isLeaving()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
       '',
     ],
+  }),
+  ...mutantsOf('src/plugins/leaving.ts', readiness, {
     'health: who leaves keeps no connection': ["if (leaving) reply.header('connection', 'close')\n", ''],
   }),
-  ...mutantsOf('src/plugins/metrics.ts', operation, {
+  ...mutantsOf('src/routes/operation.ts', operation, {
     'metrics: a wrong token is refused': ['token === undefined || !timingSafeEqual(...digests)', 'token === undefined'],
     'metrics: no token is one that nobody has': ['token === undefined || !timingSafeEqual', '!timingSafeEqual'],
+  }),
+  ...mutantsOf('src/app.ts', ['test/app/routes.test.ts'], {
+    'access: every route is marked': ['requireAccessMark(app)\n', ''],
   }),
 ]

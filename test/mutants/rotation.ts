@@ -5,9 +5,48 @@ const tests = [
   'test/features/sessions/rotation.test.ts',
   'test/features/sessions/rotation-interleavings.test.ts',
 ]
+const sharedTests = ['test/features/sessions/rotations.test.ts']
 const sweepTests = ['test/features/sessions/sweep.test.ts', 'test/features/sessions/late-retries.test.ts']
 
 export const rotationMutants = [
+  ...mutantsOf('src/features/sessions/rotations.ts', sharedTests, {
+    'shared rotation: who was passed over goes alone': ['grants[i] ?? alone(asked)', 'grants[i]'],
+    'shared rotation: nobody waits long for others': [
+      'setTimeout(land, patienceMs)',
+      'setTimeout(() => {}, patienceMs)',
+    ],
+    'shared rotation: no fault is shared': ['} catch {', '} catch (error) {\n      throw error'],
+    'shared rotation: a session is in it once': ['&& !group.has(sessionId)', ''],
+    'shared rotation: it is one': ['underWay === 0 || underWay + waiting.length <= few', 'true'],
+  }),
+  ...mutantsOf('src/features/sessions/rotation.sql.ts', sharedTests, {
+    'shared rotation: it waits for no lock': ['limit 1 for no key update skip locked', 'limit 1 for no key update'],
+    'shared rotation: the digest has to match': ['and t.digest = free.digest\n', ''],
+    'shared rotation: an expired token does not move the head': [
+      'free.digest\n      and t.expires_at > clock_timestamp()',
+      'free.digest',
+    ],
+    'shared rotation: a revoked session does not move': [
+      's.revoked_at is null and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning free',
+      's.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning free',
+    ],
+    'shared rotation: an expired session does not move': [
+      'and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning free',
+      'and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning free',
+    ],
+    'shared rotation: that of a disabled user does not move': [
+      'u.is_active and u.session_epoch = s.epoch\n    returning free',
+      'u.session_epoch = s.epoch\n    returning free',
+    ],
+    'shared rotation: one of an older epoch does not move': [
+      'and u.session_epoch = s.epoch\n    returning free',
+      'returning free',
+    ],
+    'shared rotation: a token never outlives its session': [
+      "successor_digest, refreshed_at,\n      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)",
+      "successor_digest, refreshed_at,\n      refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer)",
+    ],
+  }),
   ...mutantsOf('src/features/sessions/rotation.ts', tests, {
     'rotation: a revoked session is refused': [
       "if (state.sessionRevoked) throw new Problem('refresh_token_revoked')",
@@ -50,13 +89,7 @@ export const rotationMutants = [
       "return { outcome: 'rotated', pair: pairOf(core, grant, token) }",
       "return { outcome: 'replayed', pair: pairOf(core, grant, token) }",
     ],
-    'rotation: a logout by a reused token ends its session': [
-      "=== 'reused') await endReusedSession(core, presented, sender)\n  await logOut",
-      "=== 'reused') throw new Problem('refresh_token_reused')\n  await logOut",
-    ],
-  }).map((mutant) =>
-    mutant.name.includes('logout') ? { ...mutant, tests: ['test/contracts/kanban.test.ts'] } : mutant,
-  ),
+  }),
   ...mutantsOf('src/features/sessions/rotation.ts', ['test/faults/frozen.test.ts'], {
     'rotation: who has hung up ends nothing': ['if (!sender.isWaiting()) throw', 'if (sender === undefined) throw'],
   }),
@@ -77,7 +110,10 @@ export const rotationMutants = [
       "and t.digest = ${input('digest')}\n      and t.expires_at",
       "and ${input('digest')}::bytea is not null\n      and t.expires_at",
     ],
-    'rotate: an expired token does not move the head': ['and t.expires_at > clock_timestamp()\n', ''],
+    'rotate: an expired token does not move the head': [
+      "and t.digest = ${input('digest')}\n      and t.expires_at > clock_timestamp()\n",
+      "and t.digest = ${input('digest')}\n",
+    ],
     'rotate: a revoked session does not move': [
       'and s.revoked_at is null and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning s.id, s.generation',
       'and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning s.id, s.generation',
@@ -91,8 +127,8 @@ export const rotationMutants = [
       'and u.id = s.user_id and u.session_epoch = s.epoch\n    returning s.id, s.generation',
     ],
     'rotate: a token never outlives its session': [
-      "least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)",
-      "refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer)",
+      "::bytea, refreshed_at,\n      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)",
+      "::bytea, refreshed_at,\n      refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer)",
     ],
     'second look: the digest has to match': [
       "t.generation = ${input('generation')}::integer\n    and t.digest = ${input('digest')}`",

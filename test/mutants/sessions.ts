@@ -6,13 +6,20 @@ const endings = [
   'test/contracts/kanban.test.ts',
 ]
 
+const logins = [
+  'test/features/login/passwords.test.ts',
+  'test/features/sessions/sessions.test.ts',
+  'test/features/recovery/recovery.test.ts',
+  'test/contracts/kanban.test.ts',
+]
+
 export const sessionMutants = [
   ...mutantsOf('src/features/sessions/sessions.sql.ts', endings, {
     'login: a changed password opens nothing': [
-      " and password_hash = ${input('passwordHash')} for share",
+      " and session_epoch = ${input('epoch')}::integer for share",
       ' for share',
     ],
-    'login: a disabled user opens nothing': ['and is_active and password_hash', 'and password_hash'],
+    'login: a disabled user opens nothing': ['and is_active and session_epoch', 'and session_epoch'],
     'login: the first token ends with its session': [
       "least(now() + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)\n    from opened",
       "now() + make_interval(secs => ${input('refreshSeconds')}::integer)\n    from opened",
@@ -220,32 +227,44 @@ export const sessionMutants = [
       'logout: a fault is no refusal': ['if (!(error instanceof Problem) || error.status !== 401) throw error', ''],
     },
   ),
-  ...mutantsOf(
-    'src/features/sessions/sessions.ts',
-    [
-      'test/features/login/passwords.test.ts',
-      'test/features/sessions/sessions.test.ts',
-      'test/contracts/kanban.test.ts',
+  ...mutantsOf('src/features/login/password.ts', logins, {
+    'login: bcrypt beyond 72 bytes is left alone': [
+      "passwordHash.startsWith('$2') && Buffer.byteLength(password) > 72",
+      'false as boolean',
     ],
-    {
-      'login: bcrypt beyond 72 bytes is left alone': [
-        "passwordHash.startsWith('$2') && Buffer.byteLength(password) > 72",
-        'false as boolean',
-      ],
-      'login: a disabled user is refused': [
-        "if (!user.isActive) throw await refused(core, 'disabled', user, origin)",
-        '',
-      ],
-      'access: a revoked session is refused': [
-        "if (!state || state.sessionRevoked) throw new Problem('session_revoked')",
-        "if (!state) throw new Problem('session_revoked')",
-      ],
-      'access: an expired session is refused': ["if (state.sessionExpired) throw new Problem('session_expired')", ''],
-      'access: a disabled user is refused': ["if (!state.isActive) throw new Problem('user_disabled')", ''],
-      'logout: local is local': ["if (scope === 'local') {", "if (scope === 'local' && false) {"],
-      'logout: others keeps this one': ["scope === 'others' ? sessionId : null", 'null'],
-    },
-  ),
+  }),
+  ...mutantsOf('src/features/login/login.ts', logins, {
+    'login: a disabled user is refused': [
+      "if (!user.isActive) throw await refusedLogin(core, 'disabled', user, origin)",
+      '',
+    ],
+    'login: an address that has to be confirmed is': ["throw new Problem('email_not_verified')", 'return'],
+  }),
+  ...mutantsOf('src/features/sessions/authenticate.ts', logins, {
+    'access: a revoked session is refused': [
+      "if (!state || state.sessionRevoked) throw new Problem('session_revoked')",
+      "if (!state) throw new Problem('session_revoked')",
+    ],
+    'access: an expired session is refused': ["if (state.sessionExpired) throw new Problem('session_expired')", ''],
+    'access: a disabled user is refused': ["if (!state.isActive) throw new Problem('user_disabled')", ''],
+  }),
+  ...mutantsOf('src/features/sessions/logout.ts', logins, {
+    'logout: local is local': ["if (scope === 'local') {", "if (scope === 'local' && false) {"],
+    'logout: others keeps this one': ["scope === 'others' ? sessionId : null", 'null'],
+    'logout: by a reused token ends its session': [
+      "=== 'reused') await endReusedSession(core, presented, sender)\n  await logOut",
+      "=== 'reused') throw new Problem('refresh_token_reused')\n  await logOut",
+    ],
+  }),
+  ...mutantsOf('src/features/login/pending.sql.ts', ['test/features/login/pending.test.ts'], {
+    'pending: has as many tries as it has': ['and tries_left > 0 ', ''],
+    'pending: has an end, for a try': ['and tries_left > 0 and expires_at > clock_timestamp()', 'and tries_left > 0'],
+    'pending: is of one kind': ["and kind = ${input('kind')} and tries_left", 'and tries_left'],
+    'pending: is bounded for a user': [
+      'delete from ${authSessions} a using excess where',
+      'delete from ${authSessions} a using excess where false and',
+    ],
+  }),
   ...mutantsOf('src/routes/refresh-cookie.ts', ['test/contracts/kanban.test.ts'], {
     'cookie: of two none is taken': ['token === undefined || countOf(request, name) !== 1', 'token === undefined'],
     'cookie: needs the header': [

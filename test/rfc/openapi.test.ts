@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
+import { catalogue } from '#src/problem.ts'
 import { startService } from '#test/support/service.ts'
 
 interface Shape {
   type?: string | string[]
   $ref?: string
+  enum?: unknown[]
   properties?: Record<string, Shape>
   examples?: unknown[]
 }
@@ -53,12 +56,11 @@ describe('the OpenAPI document', () => {
         "logIn POST /api/v1/token",
         "refreshTokens POST /api/v1/refresh",
         "logOut POST /api/v1/logout",
-        "validateToken POST /api/v1/validate",
-        "getApiHealth GET /api/v1/health",
         "getMe GET /api/v1/me",
         "updateMe PATCH /api/v1/me",
         "deleteMe DELETE /api/v1/me",
         "changePassword POST /api/v1/me/password",
+        "validateToken POST /api/v1/validate",
         "listSessions GET /api/v1/me/sessions",
         "endSession DELETE /api/v1/me/sessions/{id}",
         "getUser GET /api/v1/users/{id}",
@@ -71,6 +73,7 @@ describe('the OpenAPI document', () => {
         "verifyEmail POST /api/v1/verify-email",
         "requestVerification POST /api/v1/me/email/verification",
         "changeEmail POST /api/v1/me/email",
+        "getApiHealth GET /api/v1/health",
         "oauthToken POST /oauth/token",
         "oauthRevoke POST /oauth/revoke",
         "oauthIntrospect POST /oauth/introspect",
@@ -125,6 +128,12 @@ describe('the OpenAPI document', () => {
     })
   })
 
+  test('is the one in docs/openapi.json', () => {
+    const written: unknown = JSON.parse(readFileSync('docs/openapi.json', 'utf8'))
+    const isSame = isDeepStrictEqual(written, JSON.parse(JSON.stringify(app.swagger())))
+    expect(isSame, 'docs/openapi.json is of another version; write it with: npm run openapi').toBe(true)
+  })
+
   test('is served as it is', async () => {
     const reply = await app.inject('/openapi.json')
     expect(reply.headers['content-type']).toBe('application/json; charset=utf-8')
@@ -153,6 +162,10 @@ describe('generators of clients', () => {
     })
     expect(enums.length).toBeGreaterThan(0)
     for (const members of enums) expect(members).not.toContain('')
+  })
+
+  test('find every code of a problem', () => {
+    expect(components.schemas['Problem']?.properties?.['code']?.enum).toEqual(Object.keys(catalogue))
   })
 
   test('find the version of the package', () => {

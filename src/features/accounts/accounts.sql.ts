@@ -16,7 +16,7 @@ const accountNames = ['id', 'email', 'username', 'fullName', 'roles', 'isActive'
 /** The select list of an `Account`. */
 export const accountColumns = (alias: string) => columns(users, alias, accountNames)
 
-export type Credentials = Account & Pick<User, 'passwordHash'>
+export type Credentials = Account & Pick<User, 'passwordHash' | 'sessionEpoch'>
 
 type NewUser = Pick<User, 'email' | 'username' | 'fullName' | 'passwordHash' | 'roles'> & {
   /** Made by a command and not by the person. */
@@ -45,7 +45,7 @@ export const createUser = statement<Origin & LinkInput & NewUser, Account>(sql`
   )
   select ${accountColumns('created')} from created`)
 
-const credentialColumns = sql`${accountColumns('u')}, u.password_hash as "passwordHash"`
+const credentialColumns = sql`${accountColumns('u')}, u.password_hash as "passwordHash", u.session_epoch as "sessionEpoch"`
 
 /** Finds a user by e-mail address, without regard to case. */
 export const userByEmail = statement<{ name: string }, Credentials>(

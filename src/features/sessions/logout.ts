@@ -1,7 +1,9 @@
-import { Problem } from '#src/problem.ts'
 import type { Core } from '#src/features/core.ts'
-import { logOutByRefreshToken, type Sender } from './rotation.ts'
-import { logOutByAccessToken, type LogoutScope } from './sessions.ts'
+import type { Origin } from '#src/features/audit/audit.sql.ts'
+import { Problem } from '#src/problem.ts'
+import { authenticate } from './authenticate.ts'
+import { endReusedSession, parsePresented, type Sender, standingOf, stateOf } from './rotation.ts'
+import { endSession, endSessions } from './sessions.sql.ts'
 
 export interface HeldTokens {
   readonly accessToken: string | undefined
@@ -29,4 +31,60 @@ export async function logOutByEither(
       refusals.push(error)
     })
   if (refusals.length === attempts.length) throw refusals.at(-1) ?? new Problem('token_missing')
+}
+
+export type LogoutScope = 'global' | 'local' | 'others'
+
+/** Ends sessions by a refresh token, for a client whose access token has expired; throws as `refresh` does. */
+export async function logOutByRefreshToken(
+  core: Core,
+  text: string,
+  scope: LogoutScope,
+  sender: Sender,
+): Promise<void> {
+  const presented = parsePresented(text)
+  const state = await stateOf(core, presented)
+  if (state.sessionRevoked) return
+  if (standingOf(core, presented, state) === 'reused') await endReusedSession(core, presented, sender)
+  await logOut(core, { userId: state.userId, sessionId: presented.sessionId }, scope, sender)
+}
+
+/** Logs out by an access token; one whose session has ended already changes nothing. Throws `token_…`. */
+async function logOutByAccessToken(core: Core, accessToken: string, scope: LogoutScope, origin: Origin) {
+  try {
+    const { account, sessionId } = await authenticate(core, accessToken)
+    await logOut(core, { userId: account.id, sessionId }, scope, origin)
+  } catch (error) {
+    if (error instanceof Problem && hasEnded.has(error.code)) return
+    throw error
+  }
+}
+
+const hasEnded = new Set<string>(['session_revoked', 'session_expired', 'user_disabled'])
+
+/** Ends all sessions of the user (`global`), this one (`local`) or all but this one (`others`). */
+export async function logOut(
+  core: Core,
+  { userId, sessionId }: { userId: number; sessionId: string },
+  scope: LogoutScope,
+  origin: Origin,
+): Promise<void> {
+  if (scope === 'local') {
+    await endOneSession(core, { userId, sessionId, reason: 'logout' }, origin)
+    return
+  }
+  const keepSessionId = scope === 'others' ? sessionId : null
+  const result = await core.db.row(endSessions, { ...origin, userId, actorId: userId, keepSessionId, reason: 'logout' })
+  core.counters.sessionsRevoked('logout', result?.ended ?? 0)
+}
+
+/** Ends one session of the user; resolves to whether there was one. */
+export async function endOneSession(
+  core: Core,
+  session: { userId: number; sessionId: string; reason: 'logout' | 'session_ended' },
+  origin: Origin,
+): Promise<boolean> {
+  const ended = await core.db.row(endSession, { ...origin, ...session })
+  if (ended) core.counters.sessionsRevoked(session.reason, 1)
+  return ended !== undefined
 }

@@ -5,7 +5,7 @@ import { type Grant, grantLateRetry, refreshTokenState, revokeReusedSession, typ
 import { Problem, type ProblemCode } from '#src/problem.ts'
 import type { Core } from '#src/features/core.ts'
 import type { RefreshOutcome } from './sessions.metrics.ts'
-import { logOut, type LogoutScope, type TokenPair } from './sessions.ts'
+import type { TokenPair } from './open.ts'
 import {
   digestOf,
   formatRefreshToken,
@@ -38,27 +38,13 @@ async function countedExchange(core: Core, text: string, sender: Sender): Promis
   }
 }
 
-/** Ends sessions by a refresh token, for a client whose access token has expired; throws as `refresh` does. */
-export async function logOutByRefreshToken(
-  core: Core,
-  text: string,
-  scope: LogoutScope,
-  sender: Sender,
-): Promise<void> {
-  const presented = parse(text)
-  const state = await stateOf(core, presented)
-  if (state.sessionRevoked) return
-  if (standingOf(core, presented, state) === 'reused') await endReusedSession(core, presented, sender)
-  await logOut(core, { userId: state.userId, sessionId: presented.sessionId }, scope, sender)
-}
-
 /** Looks that one request may take while others move the head of its session. */
 const looks = 3
 
 type Exchange = { readonly outcome: 'rotated' | 'replayed' | 'late'; readonly pair: TokenPair }
 
 async function exchange(core: Core, text: string, sender: Sender): Promise<Exchange> {
-  const presented = parse(text)
+  const presented = parsePresented(text)
   const { grant, token } = await rotate(core, presented)
   if (grant) return { outcome: 'rotated', pair: pairOf(core, grant, token) }
 
@@ -140,7 +126,7 @@ async function noteLateRetry(core: Core, presented: RefreshToken, state: TokenSt
 }
 
 /** RFC 9700 §4.14.2: a spent token that comes back tells of a theft, and the whole session ends. */
-async function endReusedSession(core: Core, { sessionId }: RefreshToken, sender: Sender): Promise<never> {
+export async function endReusedSession(core: Core, { sessionId }: RefreshToken, sender: Sender): Promise<never> {
   await requireWaiting(sender)
   const ended = await core.db.row(revokeReusedSession, { ...sender, sessionId })
   if (ended) core.counters.sessionsRevoked('reuse', 1)
@@ -169,7 +155,8 @@ function successorAgain(core: Core, presented: RefreshToken, { successorSalt, su
   return token
 }
 
-function parse(text: string): RefreshToken {
+/** Reads what was presented; throws `refresh_token_invalid`. */
+export function parsePresented(text: string): RefreshToken {
   const token = parseRefreshToken(text)
   if (!token) throw new Problem('refresh_token_invalid')
   return token

@@ -15,14 +15,15 @@ export interface OpenedSession {
 }
 
 /**
- * Opens a session with the token of generation 0, if the user is active and still has the hash that was verified, and
- * ends the oldest of those that are then one too many. `for share` waits for a password change that is under way.
+ * Opens a session with the token of generation 0, if the user is active and no session of theirs was ended since `epoch`
+ * was read, and ends the oldest of those that are then one too many. `for share` waits for a change that is under way.
  */
-export const openSession = statement<
+export const insertSession = statement<
   Origin & {
     sessionId: string
     userId: number
-    passwordHash: string
+    epoch: number
+    amr: readonly string[]
     digest: Buffer
     sessionSeconds: number
     refreshSeconds: number
@@ -32,11 +33,11 @@ export const openSession = statement<
 >(sql`
   with owner as (
     select id, session_epoch from ${users}
-    where id = ${input('userId')} and is_active and password_hash = ${input('passwordHash')} for share
+    where id = ${input('userId')} and is_active and session_epoch = ${input('epoch')}::integer for share
   ), opened as (
-    insert into ${sessions} (id, user_id, epoch, expires_at, ip, user_agent)
+    insert into ${sessions} (id, user_id, epoch, expires_at, amr, authenticated_at, ip, user_agent)
     select ${input('sessionId')}::uuid, id, session_epoch, now() + make_interval(secs => ${input('sessionSeconds')}::integer),
-      ${input('ip')}::text, ${input('userAgent')}::text
+      ${input('amr')}::text[], now(), ${input('ip')}::text, ${input('userAgent')}::text
     from owner returning *
   ), token as (
     insert into ${refreshTokens} (session_id, generation, digest, issued_at, expires_at)

@@ -8,6 +8,7 @@ const sweptTables = [
   'audit_events',
   'outbox',
   'one_time_tokens',
+  'auth_sessions',
 ] as const
 
 export type SweptTable = (typeof sweptTables)[number]

@@ -8,6 +8,7 @@ import {
   sweepTokensOfDeleted,
 } from '#src/features/accounts/deleted-users.sql.ts'
 import { sweepMailQuotas, sweepOneTimeTokens, sweepOutbox } from '#src/features/mail/outbox.sql.ts'
+import { sweepPending } from '#src/features/login/pending.sql.ts'
 import { sweepRefreshTokens, type TokenPlace } from './rotation.sql.ts'
 import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from './sessions.sql.ts'
 import { userCount } from '#src/features/accounts/accounts.sql.ts'
@@ -69,6 +70,7 @@ function steps(core: Swept, options: SweepOptions): Step[] {
     table('sessions', sweepSessions, { days }),
     table('outbox', sweepOutbox, { days }),
     table('one_time_tokens', sweepOneTimeTokens, {}),
+    table('auth_sessions', sweepPending, {}),
     table('mail_quotas', sweepMailQuotas, {}),
     table('audit_events', sweepAuditEvents, { days: auditDays }),
     () => count(core),

@@ -1,8 +1,9 @@
 import { type Account, userById } from '#src/features/accounts/accounts.sql.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from '#src/features/core.ts'
-import { logOutByRefreshToken, type Sender, standingOf, stateOf } from '#src/features/sessions/rotation.ts'
-import { authenticate, endOneSession } from '#src/features/sessions/sessions.ts'
+import { authenticate } from '#src/features/sessions/authenticate.ts'
+import { endOneSession, logOutByRefreshToken } from '#src/features/sessions/logout.ts'
+import { type Sender, standingOf, stateOf } from '#src/features/sessions/rotation.ts'
 import { type AccessClaims, parseRefreshToken } from './tokens.ts'
 
 /** What is known of a token that stands (RFC 7662 §2.2), or that it does not. */

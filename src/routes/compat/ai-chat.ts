@@ -1,11 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { register } from '#src/features/accounts/accounts.ts'
+import { FullName, loginNameOf, Username } from '#src/features/accounts/names.ts'
 import { authenticate, authOf } from '#src/routes/authenticate.ts'
-import { FullName, loginNameOf, named, NewPassword, originOf, problems, Username } from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { NewPassword } from '#src/routes/credentials.ts'
 import { bearer, serveLogin, unauthenticated } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
 import { limitRegistrations } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named } from '#src/routes/schemas.ts'
 
 const Registration = named('AiChatRegistration', { name: FullName, username: Username, password: NewPassword })
 const Registered = named('AiChatUser', {

@@ -1,11 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { register } from '#src/features/accounts/accounts.ts'
+import { Email, Username } from '#src/features/accounts/names.ts'
 import { requestPasswordReset, resetPassword } from '#src/features/recovery/recovery.ts'
-import { Email, named, NewPassword, OneTimeToken, originOf, problems, Username } from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { NewPassword, OneTimeToken } from '#src/routes/credentials.ts'
 import { messageOf, serveLogin } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
 import { limitForgotten, limitLinks, limitRegistrations } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named } from '#src/routes/schemas.ts'
 
 const Registration = named('AuthRegisterRegistration', { username: Username, email: Email, password: NewPassword })
 const Registered = named('AuthRegisterRegistered', {

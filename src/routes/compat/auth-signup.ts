@@ -1,12 +1,14 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { register } from '#src/features/accounts/accounts.ts'
-import { logOutByEither } from '#src/features/sessions/logout.ts'
 import type { Account } from '#src/features/accounts/accounts.sql.ts'
+import { register } from '#src/features/accounts/accounts.ts'
+import { Email, loginNameOf, Username } from '#src/features/accounts/names.ts'
+import { logOutByEither } from '#src/features/sessions/logout.ts'
 import { Problem } from '#src/problem.ts'
 import { authenticate, authOf, bearerTokenOf } from '#src/routes/authenticate.ts'
-import { Email, loginNameOf, named, NewPassword, Nullable, originOf, problems, Username } from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { NewPassword } from '#src/routes/credentials.ts'
 import {
   allowEmptyBody,
   bearer,
@@ -17,8 +19,10 @@ import {
   serveRefresh,
   unauthenticated,
 } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
 import { limitRegistrations } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named, Nullable } from '#src/routes/schemas.ts'
 
 const Registration = named('AuthSignupRegistration', { username: Username, email: Email, password: NewPassword })
 const SignedUpUser = named('AuthSignupUser', {

@@ -1,20 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { register } from '#src/features/accounts/accounts.ts'
+import { Email, FullName } from '#src/features/accounts/names.ts'
+import { userBody } from '#src/features/accounts/user-body.ts'
 import { logOutByEither } from '#src/features/sessions/logout.ts'
 import { authenticate, authOf, bearerTokenOf } from '#src/routes/authenticate.ts'
-import {
-  Email,
-  FullName,
-  named,
-  NewPassword,
-  Nullable,
-  originOf,
-  problems,
-  ref,
-  User,
-  userBody,
-} from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { NewPassword } from '#src/routes/credentials.ts'
 import {
   allowEmptyBody,
   bearer,
@@ -26,8 +18,10 @@ import {
   serveRefresh,
   unauthenticated,
 } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
 import { limitRegistrations } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named, Nullable, ref, User } from '#src/routes/schemas.ts'
 
 const Registration = named('LlmOptimizerRegistration', {
   email: Email,

@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { named, problems } from '#src/routes/fields.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named } from '#src/routes/schemas.ts'
 
 const KeySet = named('KeySet', {
   keys: Type.Array(Type.Unsafe<Record<string, unknown>>({ type: 'object', additionalProperties: true }), {

@@ -1,21 +1,20 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest, preValidationHookHandler } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { introspect, revoke } from '#src/features/tokens/introspection.ts'
 import { refresh } from '#src/features/sessions/rotation.ts'
-import { logIn, type TokenPair } from '#src/features/sessions/sessions.ts'
-import { firstPartyClient } from '#src/features/tokens/tokens.ts'
+import { logIn } from '#src/features/login/password.ts'
+import type { TokenPair } from '#src/features/sessions/open.ts'
 import { Problem } from '#src/problem.ts'
-import { LoginName, named, originOf, Password, problems, ref, Tokens } from '#src/routes/fields.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { LoginName, Password } from '#src/routes/credentials.ts'
 import { tokensBody } from '#src/routes/grants.ts'
 import { limitLogins, limitRefreshes } from '#src/routes/limits.ts'
-import { authenticateClient, requireClient } from './clients.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named, ref, Tokens } from '#src/routes/schemas.ts'
+import { authenticateClient } from './clients.ts'
+import { ClientFields, form, open } from './form.ts'
 
-const ClientFields = {
-  client_id: Type.Optional(Type.String({ maxLength: 1024, examples: ['app'] })),
-  client_secret: Type.Optional(Type.String({ maxLength: 1024, examples: [''] })),
-}
 const TokenRequest = named('OAuthTokenRequest', {
   grant_type: Type.String({ maxLength: 100, description: '`password` or `refresh_token`.', examples: ['password'] }),
   username: Type.Optional(LoginName),
@@ -24,41 +23,11 @@ const TokenRequest = named('OAuthTokenRequest', {
   scope: Type.Optional(Type.String({ maxLength: 1024, examples: [''] })),
   ...ClientFields,
 })
-const TokenInQuestion = named('OAuthTokenInQuestion', {
-  token: Type.String({ maxLength: 8192, description: 'An access or a refresh token.', examples: ['lkr_…'] }),
-  token_type_hint: Type.Optional(Type.String({ maxLength: 100, examples: ['refresh_token'] })),
-  ...ClientFields,
-})
-const Introspection = named('Introspection', {
-  active: Type.Boolean({ examples: [true] }),
-  sub: Type.Optional(Type.String({ examples: ['1'] })),
-  client_id: Type.Optional(Type.String({ examples: ['latchkey'] })),
-  username: Type.Optional(Type.String({ examples: ['ada'] })),
-  token_type: Type.Optional(Type.String({ examples: ['Bearer'] })),
-  iss: Type.Optional(Type.String({ examples: ['https://auth.example.com'] })),
-  aud: Type.Optional(Type.String({ examples: ['latchkey'] })),
-  iat: Type.Optional(Type.Integer({ examples: [1795240203] })),
-  exp: Type.Optional(Type.Integer({ examples: [1795242003] })),
-  jti: Type.Optional(Type.String({ examples: ['82542bf0-4a4a-4d2d-8a85-2c9cb87c59d9'] })),
-  sid: Type.Optional(Type.String({ examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'] })),
-  roles: Type.Optional(Type.Array(Type.String(), { examples: [['user']] })),
-})
 
-const form = { consumes: ['application/x-www-form-urlencoded'], tags: ['oauth'], security: [] }
-const open = { config: { access: 'public', oauthErrors: true } } as const
-const forBackends = { config: { ...open.config, checksTokens: true } } as const
-
-/** OAuth 2.0 by the book, for a first party: RFC 6749 (password, refresh_token), 7009, 7662. */
-const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, audience, oauthClients }) => {
+/** The token endpoint (RFC 6749 §3.2) with the grants `password` and `refresh_token`. */
+const oauthToken: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { oauthClients }) => {
   const { core } = app
   const limits = { logins: limitLogins(app), refreshes: limitRefreshes(app) }
-  app.removeContentTypeParser('application/json')
-  app.addContentTypeParser('application/json', (_request, _body, done) =>
-    done(
-      new Problem('media_type_unsupported', { detail: 'The body must be a form (application/x-www-form-urlencoded).' }),
-    ),
-  )
-  app.addHook('preValidation', leaveOutEmpty)
 
   app.post(
     '/oauth/token',
@@ -83,63 +52,6 @@ const oauth: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { issuer, 
     async (request) => {
       authenticateClient(request, oauthClients)
       return tokensBody(await grant(request))
-    },
-  )
-
-  app.post(
-    '/oauth/revoke',
-    {
-      ...forBackends,
-      schema: {
-        operationId: 'oauthRevoke',
-        summary: 'Revocation (RFC 7009): ends the session of the token',
-        description: 'Answers 200 for an unknown token too.',
-        ...form,
-        body: TokenInQuestion,
-        response: {
-          200: Type.Object({}, { description: 'Revoked, or never known.' }),
-          ...problems([400, 401, 413, 415], 'application/json'),
-        },
-      },
-    },
-    async (request) => {
-      authenticateClient(request, oauthClients)
-      await revoke(core, request.body.token, originOf(request))
-      return {}
-    },
-  )
-
-  app.post(
-    '/oauth/introspect',
-    {
-      ...forBackends,
-      schema: {
-        operationId: 'oauthIntrospect',
-        summary: 'Introspection (RFC 7662), for the clients of OAUTH_CLIENTS',
-        description: 'Not active: unknown, expired, spent, or of a session or user that has ended.',
-        ...form,
-        body: TokenInQuestion,
-        response: { 200: Introspection, ...problems([400, 401, 413, 415], 'application/json') },
-      },
-    },
-    async (request) => {
-      requireClient(request, oauthClients)
-      const state = await introspect(core, request.body.token)
-      if (!state.active) return { active: false }
-      const { account, claims, tokenType, sessionId, expiresAt } = state
-      return {
-        active: true,
-        sub: String(account.id),
-        client_id: firstPartyClient,
-        username: account.username ?? account.email ?? '',
-        token_type: tokenType,
-        iss: issuer,
-        aud: audience,
-        ...(claims ? { iat: claims.issuedAt, jti: claims.tokenId } : {}),
-        exp: expiresAt,
-        sid: sessionId,
-        roles: account.roles,
-      }
     },
   )
 
@@ -178,10 +90,4 @@ function missing(name: string): Problem {
   })
 }
 
-/** RFC 6749 §3.2: a parameter without a value counts as left out. */
-const leaveOutEmpty: preValidationHookHandler = ({ body }, _reply, done) => {
-  for (const [name, value] of Object.entries(body ?? {})) if (value === '') Reflect.deleteProperty(body as object, name)
-  done()
-}
-
-export default oauth
+export default oauthToken

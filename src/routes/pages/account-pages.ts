@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import fp from 'fastify-plugin'
 import { Type } from 'typebox'
 import { resetPassword, verifyEmail } from '#src/features/recovery/recovery.ts'
-import { NewPassword, OneTimeToken, originOf } from '#src/routes/fields.ts'
+import { NewPassword, OneTimeToken } from '#src/routes/credentials.ts'
 import { limitLinks } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
 
 const files = {
   '/account/reset-password': ['reset-password.html', 'text/html; charset=utf-8'],
@@ -56,4 +56,4 @@ const accountPages: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-export default fp(accountPages, { name: 'account-pages', dependencies: ['core', 'rate-limit', 'headers', 'bodies'] })
+export default accountPages

@@ -1,25 +1,18 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { Letter } from '#src/features/mail/letters.ts'
 import { Problem } from '#src/problem.ts'
 import { escapeHtml, htmlPage, pageHeaders } from './page.ts'
 
-const kept = 100
-
-/** Serves the last mails at `GET /dev/mails`, for development: a page for browsers, otherwise JSON. */
-export function openDevMailbox(app: FastifyInstance): { put: (letter: Letter) => void } {
-  const letters: Letter[] = []
+/** The last mails at `GET /dev/mails`, where none is sent: a page for browsers, otherwise JSON. */
+const devMailbox: FastifyPluginAsync = async (app) => {
+  const letters = app.shownLetters
+  if (letters === undefined) return
   app.get('/dev/mails', { schema: { hide: true }, config: { access: 'public' } }, async (request, reply) => {
     if (!isFromHere(request)) throw new Problem('not_found')
     reply.header('vary', 'accept')
     if (request.headers.accept?.includes('text/html') !== true) return letters
     return reply.headers(pageHeaders).send(htmlPage('Mailbox', letters.toReversed().map(article).join('\n'), '../'))
   })
-  return {
-    put: (letter) => {
-      letters.push(letter)
-      letters.splice(0, letters.length - kept)
-    },
-  }
 }
 
 /**
@@ -43,3 +36,5 @@ function article({ to, subject, text }: Letter): string {
 <pre>${pieces.join('')}</pre>
 </article>`
 }
+
+export default devMailbox

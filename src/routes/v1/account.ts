@@ -1,28 +1,17 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { changeProfile, deleteAccount, replacePassword } from '#src/features/accounts/accounts.ts'
-import { endOneSession, listSessions } from '#src/features/sessions/sessions.ts'
-import { Problem } from '#src/problem.ts'
+import { FullName, Username } from '#src/features/accounts/names.ts'
+import { userBody } from '#src/features/accounts/user-body.ts'
 import { authenticate, authOf } from '#src/routes/authenticate.ts'
-import {
-  FullName,
-  named,
-  NewPassword,
-  NoContent,
-  Nullable,
-  originOf,
-  Password,
-  problems,
-  ref,
-  Session,
-  User,
-  userBody,
-  Username,
-} from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { NewPassword, Password } from '#src/routes/credentials.ts'
 import { bearer, unauthenticated } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
 import { limitConfirmations } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
 import { refreshCookie } from '#src/routes/refresh-cookie.ts'
+import { named, NoContent, Nullable, ref, User } from '#src/routes/schemas.ts'
 
 const ProfileChange = named(
   'ProfileChange',
@@ -31,17 +20,10 @@ const ProfileChange = named(
 )
 const PasswordChange = named('PasswordChange', { current_password: Password, new_password: NewPassword })
 const PasswordConfirmation = named('PasswordConfirmation', { password: Password })
-const SessionId = Type.Object({
-  id: Type.String({
-    pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$',
-    description: 'As in the list of sessions.',
-    examples: ['019a3b92-ad1f-751a-89a7-4998737bc2e6'],
-  }),
-})
 const account = { tags: ['account'], security: bearer }
 
-/** What the canonical contract lets users do with their own account. */
-const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
+/** What users do with their own account. */
+const v1Account: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
   const { core } = app
   const { refreshTokenSeconds: maxAge } = core.lifetimes
   const cookie = refreshCookie({ prefix: app.prefix, secure: secureCookies, maxAge })
@@ -127,57 +109,6 @@ const kanbanAccount: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { 
       return reply.code(204).send(null)
     },
   )
-
-  app.get(
-    '/me/sessions',
-    {
-      onRequest: authenticate,
-      schema: {
-        operationId: 'listSessions',
-        summary: 'The logins that still stand',
-        description: 'One entry per login that is neither ended nor expired.',
-        ...account,
-        response: { 200: Type.Array(ref(Session), { description: 'The sessions.' }), ...problems(unauthenticated) },
-      },
-    },
-    async (request) => {
-      const auth = authOf(request)
-      const sessions = await listSessions(core, auth.account.id)
-      return sessions.map((session) => ({
-        id: session.id,
-        created_at: session.createdAt.toISOString(),
-        last_used_at: session.lastUsedAt.toISOString(),
-        expires_at: session.expiresAt.toISOString(),
-        ip: session.ip,
-        user_agent: session.userAgent,
-        current: session.id === auth.sessionId,
-      }))
-    },
-  )
-
-  app.delete(
-    '/me/sessions/:id',
-    {
-      onRequest: authenticate,
-      schema: {
-        operationId: 'endSession',
-        summary: 'End one login',
-        description: 'Its tokens are refused from now on. The session of this access token can be ended too.',
-        ...account,
-        params: SessionId,
-        response: { 204: NoContent, ...problems([400, ...unauthenticated, 404]) },
-      },
-    },
-    async (request, reply) => {
-      const session = {
-        userId: authOf(request).account.id,
-        sessionId: request.params.id,
-        reason: 'session_ended',
-      } as const
-      if (!(await endOneSession(core, session, originOf(request)))) throw new Problem('not_found')
-      return reply.code(204).send(null)
-    },
-  )
 }
 
-export default kanbanAccount
+export default v1Account

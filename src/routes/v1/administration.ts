@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import {
   type Actor,
   changeUser,
@@ -10,108 +10,21 @@ import {
   logOutUser,
   removeUser,
 } from '#src/features/accounts/administration.ts'
-import type { EventRow } from '#src/features/accounts/administration.sql.ts'
-import { invalidField, Problem } from '#src/problem.ts'
+import { userBody } from '#src/features/accounts/user-body.ts'
 import { authenticate, authOf, requireRole } from '#src/routes/authenticate.ts'
-import {
-  Email,
-  FullName,
-  Moment,
-  named,
-  NoContent,
-  Nullable,
-  originOf,
-  problems,
-  ref,
-  Role,
-  SessionIdText,
-  User,
-  userBody,
-  Username,
-} from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
 import { bearer, unauthenticated } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
-
-const Cursor = Type.String({ maxLength: 64, description: '`next_cursor` of the page before.', examples: ['dTo1MA'] })
-const NextCursor = Nullable(Type.String({ description: 'Null on the last page.', examples: ['dTo1MA'] }))
-const UserQuery = Type.Object({
-  q: Type.Optional(
-    Type.String({
-      minLength: 1,
-      maxLength: 254,
-      description: 'Part of the e-mail address, username or full name.',
-      examples: ['ada'],
-    }),
-  ),
-  role: Type.Optional(Role),
-  is_active: Type.Optional(Type.String({ enum: ['true', 'false'], examples: ['true'] })),
-  limit: Type.Optional(
-    Type.String({
-      pattern: '^(?:[1-9]\\d?|1\\d\\d|200)$',
-      description: '1 to 200; 50 when left out.',
-      examples: ['50'],
-    }),
-  ),
-  cursor: Type.Optional(Cursor),
-})
-const UserId = Type.Object({ id: Type.String({ pattern: '^[1-9]\\d{0,9}$', examples: ['1'] }) })
-const UserChange = named(
-  'UserChange',
-  {
-    full_name: Type.Optional(Nullable(FullName)),
-    username: Type.Optional(Username),
-    email: Type.Optional(Email),
-    roles: Type.Optional(Type.Array(Role, { maxItems: 16, uniqueItems: true, examples: [['user', 'admin']] })),
-    is_active: Type.Optional(Type.Boolean({ examples: [true] })),
-  },
-  { additionalProperties: false, minProperties: 1 },
-)
-const userExample = Reflect.get(User, 'examples') as unknown[]
-const UserPage = named('UserPage', {
-  items: Type.Array(ref(User), { examples: [userExample] }),
-  next_cursor: NextCursor,
-})
-const RoleNames = Type.Array(Type.String())
-const Detail = Type.Partial(
-  Type.Object({
-    reason: Type.String(),
-    fields: Type.Array(Type.String()),
-    roles: Type.Object({ from: RoleNames, to: RoleNames }),
-    is_active: Type.Boolean(),
-    template: Type.String(),
-    error: Type.String(),
-    code: Type.String(),
-    action: Type.String(),
-    kid: Type.String(),
-  }),
-  { description: 'More about it: docs/audit.md says what the event of which type holds.' },
-)
-const Event = named('AuditEvent', {
-  id: Type.String({ examples: ['17'] }),
-  created_at: Moment,
-  type: Type.String({ examples: ['user.updated'] }),
-  actor_id: Nullable(
-    Type.Integer({ description: 'Who did it; null for a command from the shell and for nobody known.', examples: [1] }),
-  ),
-  session_id: Nullable(SessionIdText),
-  ip: Nullable(Type.String({ examples: ['192.0.2.1'] })),
-  user_agent: Nullable(Type.String({ examples: ['Mozilla/5.0'] })),
-  request_id: Nullable(Type.String({ examples: ['3f0c1c1e-6d0e-4a39-9a0b-0d1d2f6a9a57'] })),
-  detail: Type.Unsafe<Static<typeof Detail> | null>({
-    ...Detail,
-    type: ['object', 'null'],
-    examples: [{ fields: ['roles'] }],
-  }),
-})
-const EventPage = named('AuditEventPage', {
-  items: Type.Array(Event, { examples: [Reflect.get(Event, 'examples') as unknown[]] }),
-  next_cursor: NextCursor,
-})
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { NoContent, ref, User } from '#src/routes/schemas.ts'
+import { EventPage, eventBody } from './audit-events.ts'
+import { Cursor, cursorOf, idOf } from './cursor.ts'
+import { UserChange, UserId, userIdOf, UserPage, UserQuery } from './users.ts'
 
 const forAdmins = [...unauthenticated, 'insufficient_scope'] as const
 
 /** Users as administrators see and change them; the roles are those that the database knows at each request. */
-const kanbanAdmin: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
+const v1Administration: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
   const { core } = app
   const administration = { tags: ['administration'], security: bearer }
 
@@ -242,41 +155,8 @@ const kanbanAdmin: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
   )
 }
 
-const largestId = 2 ** 31 - 1
-
-/** An id beyond the column's range is nobody's. */
-function userIdOf({ id }: Static<typeof UserId>): number {
-  if (Number(id) > largestId) throw new Problem('not_found')
-  return Number(id)
-}
-
-function cursorOf(list: 'u' | 'e', id: number | string): string {
-  return Buffer.from(`${list}:${id}`).toString('base64url')
-}
-
-function idOf(list: 'u' | 'e', cursor: string): number {
-  const id = Number(/^[ue]:(\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1'))?.[1])
-  const isOurs = Number.isSafeInteger(id) && cursor === cursorOf(list, id) && (list === 'e' || id <= largestId)
-  if (!isOurs) throw invalidField('/cursor', 'is not a cursor of this list')
-  return id
-}
-
 function actorOf(request: FastifyRequest): Actor {
   return { ...originOf(request), actorId: authOf(request).account.id }
 }
 
-function eventBody(event: EventRow): Static<typeof Event> {
-  return {
-    id: event.id,
-    created_at: event.createdAt.toISOString(),
-    type: event.type,
-    actor_id: event.actorId,
-    session_id: event.sessionId,
-    ip: event.ip,
-    user_agent: event.userAgent,
-    request_id: event.requestId,
-    detail: event.detail,
-  }
-}
-
-export default kanbanAdmin
+export default v1Administration

@@ -1,32 +1,14 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { register } from '#src/features/accounts/accounts.ts'
 import { logOutByEither } from '#src/features/sessions/logout.ts'
 import { refresh } from '#src/features/sessions/rotation.ts'
-import { logIn, type TokenPair } from '#src/features/sessions/sessions.ts'
+import { logIn } from '#src/features/login/password.ts'
+import type { TokenPair } from '#src/features/sessions/open.ts'
 import { Problem } from '#src/problem.ts'
-import { authenticate, authOf, bearerTokenOf } from '#src/routes/authenticate.ts'
-import {
-  Email,
-  FullName,
-  Moment,
-  named,
-  NewPassword,
-  NoContent,
-  Nullable,
-  originOf,
-  problems,
-  ref,
-  RefreshTokenText,
-  Roles,
-  SessionIdText,
-  Status,
-  Tokens,
-  User,
-  userBody,
-  Username,
-} from '#src/routes/fields.ts'
+import { bearerTokenOf } from '#src/routes/authenticate.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { RefreshTokenText } from '#src/routes/credentials.ts'
 import {
   allowEmptyBody,
   bearer,
@@ -37,18 +19,13 @@ import {
   PasswordGrant,
   refreshRefusals,
   tokensBody,
-  unauthenticated,
 } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
-import { limitLogins, limitRefreshes, limitRegistrations } from '#src/routes/limits.ts'
+import { limitLogins, limitRefreshes } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
 import { refreshCookie, TransportHeader } from '#src/routes/refresh-cookie.ts'
+import { named, NoContent, ref, Tokens } from '#src/routes/schemas.ts'
 
-const Registration = named('Registration', {
-  email: Email,
-  password: NewPassword,
-  username: Type.Optional(Nullable(Username)),
-  full_name: Type.Optional(Nullable(FullName)),
-})
 const RefreshGrant = named('RefreshGrant', { refresh_token: Type.Optional(RefreshTokenText) })
 const LogoutRequest = named('LogoutRequest', {
   refresh_token: Type.Optional(RefreshTokenText),
@@ -61,63 +38,22 @@ const LogoutRequest = named('LogoutRequest', {
     }),
   ),
 })
-const Validity = named(
-  'Validity',
-  {
-    valid: Type.Boolean({ examples: [true] }),
-    username: User.properties.username,
-    email: User.properties.email,
-    user_id: User.properties.id,
-    roles: Roles,
-    session_id: SessionIdText,
-    expires_at: Moment,
-  },
-  { description: 'What a valid access token stands for.' },
-)
-
 const refusedRefresh = ['refresh_token_missing', ...refreshRefusals, 'csrf_rejected'] as const
 const refusedLogout = [...logoutRefusals, 'csrf_rejected'] as const
-const account = { tags: ['account'], security: bearer }
 const login = { tags: ['login'], security: [] }
 
-/** The canonical contract. */
-const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
+/** Logins, refreshes and logouts; the refresh token is in the body or in a cookie. */
+const v1Login: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureCookies }) => {
   const { core } = app
   const cookie = refreshCookie({
     prefix: app.prefix,
     secure: secureCookies,
     maxAge: core.lifetimes.refreshTokenSeconds,
   })
-  const open = { config: { access: 'public' } } as const
-
-  app.post(
-    '/users/',
-    {
-      ...open,
-      preHandler: limitRegistrations(app),
-      schema: {
-        operationId: 'registerUser',
-        summary: 'Register a new user',
-        description: 'The account can log in at once, by its e-mail address or its username.',
-        ...login,
-        body: Registration,
-        response: {
-          201: ref(User),
-          ...problems([400, 'password_unsuitable', 'email_taken', 'username_taken', 413, 415]),
-        },
-      },
-    },
-    async (request, reply) => {
-      const { email, password, username = null, full_name: fullName = null } = request.body
-      const created = await register(core, { email, username, fullName, password }, originOf(request))
-      return reply.code(201).send(userBody(created))
-    },
-  )
 
   app.post(
     '/token',
     {
-      ...open,
       config: { access: 'public', oauthErrors: true },
       preHandler: limitLogins(app),
       schema: {
@@ -173,7 +109,7 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
   app.post(
     '/logout',
     {
-      ...open,
+      config: { access: 'public' },
       preValidation: allowEmptyBody,
       schema: {
         operationId: 'logOut',
@@ -203,50 +139,6 @@ const kanban: FastifyPluginAsyncTypebox<ContractOptions> = async (app, { secureC
     },
   )
 
-  app.post(
-    '/validate',
-    {
-      config: { checksTokens: true },
-      onRequest: authenticate,
-      schema: {
-        operationId: 'validateToken',
-        summary: 'Check an access token and its session',
-        description: 'For other services: a token whose session has ended is refused although it has not expired.',
-        ...account,
-        response: { 200: Validity, ...problems(unauthenticated) },
-      },
-    },
-    async (request) => {
-      const { account: user, sessionId, expiresAt } = authOf(request)
-      return {
-        valid: true,
-        username: user.username,
-        email: user.email,
-        user_id: user.id,
-        roles: user.roles,
-        session_id: sessionId,
-        expires_at: new Date(expiresAt * 1000).toISOString(),
-      }
-    },
-  )
-
-  app.get(
-    '/health',
-    {
-      ...open,
-      logLevel: 'warn',
-      schema: {
-        operationId: 'getApiHealth',
-        summary: 'Alive',
-        description: 'The process answers; says nothing of the database.',
-        tags: ['operation'],
-        security: [],
-        response: { 200: Status, ...problems([400]) },
-      },
-    },
-    async () => ({ status: 'ok' as const }),
-  )
-
   function sendTokens(pair: TokenPair, inCookie: boolean, reply: FastifyReply): Static<typeof Tokens> {
     if (!inCookie) return tokensBody(pair)
     cookie.write(reply, pair.refreshToken)
@@ -260,4 +152,4 @@ function isOver(error: unknown): boolean {
   return error instanceof Problem && error.status === 401 && error.code !== 'refresh_token_superseded'
 }
 
-export default kanban
+export default v1Login

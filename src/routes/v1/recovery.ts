@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Email } from '#src/features/accounts/names.ts'
 import {
   changeEmail,
   requestAddressConfirmation,
@@ -7,10 +8,13 @@ import {
   verifyEmail,
 } from '#src/features/recovery/recovery.ts'
 import { authenticate, authOf } from '#src/routes/authenticate.ts'
-import { Email, named, NewPassword, NoContent, OneTimeToken, originOf, Password, problems } from '#src/routes/fields.ts'
+import type { ContractOptions } from '#src/routes/contract.ts'
+import { NewPassword, OneTimeToken, Password } from '#src/routes/credentials.ts'
 import { bearer, messageOf, unauthenticated } from '#src/routes/grants.ts'
-import type { ContractOptions } from '#src/routes/index.ts'
 import { limitConfirmations, limitForgotten, limitLinks } from '#src/routes/limits.ts'
+import { originOf } from '#src/routes/origin.ts'
+import { problems } from '#src/routes/problems.ts'
+import { named, NoContent } from '#src/routes/schemas.ts'
 
 const ForgottenPassword = named('ForgottenPassword', { email: Email })
 const PasswordReset = named('PasswordReset', { token: OneTimeToken, new_password: NewPassword })
@@ -22,8 +26,8 @@ const linkSent = messageOf('LinkSent', message)
 const recovery = { tags: ['account'], security: [] }
 const open = { config: { access: 'public' } } as const
 
-/** What the canonical contract does by mail. */
-const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
+/** What is done by links in mails. */
+const v1Recovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) => {
   const { core } = app
 
   app.post(
@@ -132,4 +136,4 @@ const kanbanRecovery: FastifyPluginAsyncTypebox<ContractOptions> = async (app) =
   )
 }
 
-export default kanbanRecovery
+export default v1Recovery

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { changeProfile, deleteAccount, register, replacePassword } from '#src/features/accounts/accounts.ts'
-import { authenticate } from '#src/features/sessions/sessions.ts'
+import { authenticate } from '#src/features/sessions/authenticate.ts'
 import { sweep } from '#src/features/sessions/sweep.ts'
 import { accountById } from '#src/features/accounts/administration.sql.ts'
 import { password, signedUp } from '#test/support/actors.ts'

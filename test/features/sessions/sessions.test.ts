@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { authenticate, endOneSession, listSessions, logIn, logOut } from '#src/features/sessions/sessions.ts'
+import { logIn } from '#src/features/login/password.ts'
+import { authenticate } from '#src/features/sessions/authenticate.ts'
+import { endOneSession, logOut } from '#src/features/sessions/logout.ts'
+import { listSessions } from '#src/features/sessions/sessions.ts'
 import { password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 

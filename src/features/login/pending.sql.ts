@@ -1,0 +1,50 @@
+import { sql } from 'drizzle-orm/sql'
+import { statement } from '#src/db/database.ts'
+import { authSessions } from '#src/db/schema.ts'
+
+const input = sql.placeholder
+
+/** Of one user and one kind; whoever begins one more loses the one that ends first. */
+const mostOfUser = 5
+
+/** Stores what was begun. */
+export const insertPending = statement<
+  { digest: Buffer; kind: string; userId: number | null; data: Buffer; tries: number; seconds: number },
+  never
+>(sql`
+  with excess as (
+    select digest from ${authSessions}
+    where user_id = ${input('userId')}::integer and kind = ${input('kind')}::text
+    order by expires_at desc offset ${sql.raw(String(mostOfUser - 1))}
+  ), gone as (
+    delete from ${authSessions} a using excess where a.digest = excess.digest
+  )
+  insert into ${authSessions} (digest, kind, user_id, data, tries_left, expires_at)
+  values (${input('digest')}, ${input('kind')}, ${input('userId')}::integer, ${input('data')}, ${input('tries')},
+    now() + make_interval(secs => ${input('seconds')}::integer))`)
+
+export interface PendingRow {
+  readonly userId: number | null
+  readonly data: Buffer
+}
+
+/** Spends a try; no row when it is unknown, past its end, or without tries. */
+export const spendTry = statement<{ digest: Buffer; kind: string }, PendingRow>(sql`
+  update ${authSessions} set tries_left = tries_left - 1
+  where digest = ${input('digest')} and kind = ${input('kind')} and tries_left > 0 and expires_at > clock_timestamp()
+  returning user_id as "userId", data`)
+
+/** Ends it; of any number at once one gets the row. */
+export const takePending = statement<{ digest: Buffer; kind: string }, PendingRow>(sql`
+  delete from ${authSessions}
+  where digest = ${input('digest')} and kind = ${input('kind')} and expires_at > clock_timestamp()
+  returning user_id as "userId", data`)
+
+/** Deletes up to 1,000 that are past their end. */
+export const sweepPending = statement<Record<string, never>, { deleted: number }>(sql`
+  with batch as (
+    select digest from ${authSessions} where expires_at < now() limit 1000 for update skip locked
+  ), gone as (
+    delete from ${authSessions} a using batch where a.digest = batch.digest returning 1
+  )
+  select count(*)::integer as deleted from gone`)
