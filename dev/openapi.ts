@@ -8,11 +8,11 @@ import routes from '#src/routes/index.ts'
 
 /** Writes the OpenAPI document of the default configuration. Its routes are there to be described: none is called. */
 const config = readConfig({})
-const issuer = `http://localhost:${config.port}`
+const issuer = `http://localhost:${config.service.port}`
 const app = fastify()
-app.decorate('core', { lifetimes: { refreshTokenSeconds: config.refreshTokenSeconds } } as Core)
+app.decorate('core', { lifetimes: config.sessions } as Core)
 app.decorate('limit', () => async () => {})
-app.decorate('perMinute', config.perMinute)
+app.decorate('perMinute', config.limits.perMinute)
 app.decorate('shownLetters', undefined)
 for (const name of ['core', 'request-limit', 'headers', 'bodies', 'leaving']) app.register(fp(async () => {}, { name }))
 app.register(openapi, { issuer })

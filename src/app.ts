@@ -22,16 +22,20 @@ import { requireAccessMark } from './routes/authenticate.ts'
 import routes from './routes/index.ts'
 
 /** A config whose database and key are known, wherever they came from. */
-export type AppConfig = Config & { readonly databaseUrl: string; readonly secretKey: string }
+export type AppConfig = Config & {
+  readonly database: { readonly url: string }
+  readonly tokens: { readonly secretKey: string }
+}
 
 /** Builds the service, ready to listen; throws when the database or a setting cannot be used. */
 export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
+  const { trustedProxies } = config.network
   const app = fastify({
-    logger: loggerOptions(config),
+    logger: loggerOptions(config.service),
     // One line per request instead of two; see log.ts.
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => randomUUID(),
-    trustProxy: config.trustedProxies.length > 0 ? withinNetworks(config.trustedProxies) : false,
+    trustProxy: trustedProxies.length > 0 ? withinNetworks(trustedProxies) : false,
     // A migration may take its time, and starts of other instances wait for it.
     pluginTimeout: 120_000,
     bodyLimit: 65_536,
@@ -57,22 +61,23 @@ export async function buildApp(config: AppConfig): Promise<FastifyInstance> {
 }
 
 async function assemble(app: FastifyInstance, config: AppConfig): Promise<void> {
-  const issuer = config.publicUrl ?? `http://localhost:${config.port}`
+  const { service, network, limits, tokens } = config
+  const issuer = tokens.publicUrl ?? `http://localhost:${service.port}`
 
   requireAccessMark(app)
   app.addHook('onResponse', logRequests)
   await app.register(errors)
   await app.register(leaving)
   await app.register(metrics)
-  await app.register(headers, config)
-  await app.register(address, config)
-  await app.register(rateLimit, config)
-  await app.register(requestLimit, config)
+  await app.register(headers, network)
+  await app.register(address, { ...network, oauthClients: config.routes.oauthClients })
+  await app.register(rateLimit, limits)
+  await app.register(requestLimit, limits)
   await app.register(bodies)
   await app.register(openapi, { issuer })
-  await app.register(db, config)
-  await app.register(jwt, { ...config, issuer })
-  await app.register(mail, { ...config, issuer })
+  await app.register(db, config.database)
+  await app.register(jwt, { ...tokens, issuer })
+  await app.register(mail, { ...config.mail, ...service, ...tokens, issuer })
   await app.register(core, config)
   await app.register(routes, { ...config, issuer })
 

@@ -4,7 +4,9 @@ import { addressOf } from './address.ts'
 import type { Config } from './config.ts'
 
 /** JSON lines (on a terminal: readable ones) without secrets: of a request only method and route; of a driver's error only its code. */
-export function loggerOptions({ logLevel }: Pick<Config, 'logLevel'>): NonNullable<FastifyServerOptions['logger']> {
+export function loggerOptions({
+  logLevel,
+}: Pick<Config['service'], 'logLevel'>): NonNullable<FastifyServerOptions['logger']> {
   return {
     level: logLevel,
     // Lines are written together, at most 100 ms late: one write each costs more than signing a token.

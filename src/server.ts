@@ -29,17 +29,17 @@ async function serve({ config, embedded }: Settled): Promise<void> {
     if (err) app.log.error({ err }, 'closing after an error')
     app.leave()
     // Load balancers see /ready fail before connections are refused.
-    if (config.production) await setTimeout(1000)
+    if (config.service.production) await setTimeout(1000)
     await drain()
     await app.close()
     await embedded?.stop()
   })
   onSignals(close, app.log)
-  const address = await app.listen({ host: config.host, port: config.port })
+  const address = await app.listen({ host: config.service.host, port: config.service.port })
   if (!embedded) return
   process.stdout.write(`
   Latchkey listens on ${address}
-  API documentation   ${config.docs ? `${address}/docs` : 'off (DOCS)'}
+  API documentation   ${config.routes.docs ? `${address}/docs` : 'off (DOCS)'}
   Data                ${embedded.dataDir}
 
   This is the development default: an embedded Postgres and a key of its own.

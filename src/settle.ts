@@ -16,12 +16,17 @@ export interface Settled {
  * throws `DataFolderError` and `EmbeddedPostgresError`. With `share`, uses the Postgres of a service that runs on the same folder.
  */
 export async function settle(config: Config, { share = false } = {}): Promise<Settled> {
-  const dataDir = resolve(config.dataDir)
-  const needsFolder = config.databaseUrl === undefined || config.secretKey === undefined
+  const dataDir = resolve(config.service.dataDir)
+  const { database, tokens } = config
+  const needsFolder = database.url === undefined || tokens.secretKey === undefined
   if (needsFolder) makeFolder(dataDir)
-  const secretKey = config.secretKey ?? (await keptSecretKey(join(dataDir, 'secret-key')))
-  if (config.databaseUrl !== undefined)
-    return { config: { ...config, databaseUrl: config.databaseUrl, secretKey }, embedded: undefined }
+  const secretKey = tokens.secretKey ?? (await keptSecretKey(join(dataDir, 'secret-key')))
+  const withUrl = (url: string): AppConfig => ({
+    ...config,
+    database: { ...database, url },
+    tokens: { ...tokens, secretKey },
+  })
+  if (database.url !== undefined) return { config: withUrl(database.url), embedded: undefined }
 
   // Only now: the image, which always has a database, comes without it.
   const { EmbeddedPostgresError, startEmbeddedPostgres } = await import('#dev/embedded-postgres/embedded-postgres.ts')
@@ -29,10 +34,10 @@ export async function settle(config: Config, { share = false } = {}): Promise<Se
   try {
     const embedded = await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres') })
     await writeFile(urlFile, embedded.url)
-    return { config: { ...config, databaseUrl: embedded.url, secretKey }, embedded }
+    return { config: withUrl(embedded.url), embedded }
   } catch (error) {
     if (!share || !(error instanceof EmbeddedPostgresError)) throw error
-    const databaseUrl = await readFile(urlFile, 'utf8').catch(() => Promise.reject(error))
-    return { config: { ...config, databaseUrl, secretKey }, embedded: undefined }
+    const url = await readFile(urlFile, 'utf8').catch(() => Promise.reject(error))
+    return { config: withUrl(url), embedded: undefined }
   }
 }

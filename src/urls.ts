@@ -1,44 +1,46 @@
-/** The settings that hold URLs, as they stand in the environment. */
-type UrlSettings = Partial<Record<keyof typeof forms | 'DATABASE_URL' | 'CORS_ORIGINS', string>>
+/** Says why a URL cannot be used later, without showing it; `undefined`: it can. */
+type Judge = (url: string) => string | undefined
 
-const page = 'a URL such as https://app.example.com/reset, where {token} may stand for the token'
 const withPassword = 'special characters of the password are written as %XX'
 
-const forms = {
-  PUBLIC_URL: [
-    /^https?:\/\/[^\s?#]*[^\s?#/]$/,
-    'a URL such as https://auth.example.com, without a slash at the end, a query or a fragment',
-  ],
-  PASSWORD_RESET_URL: [/^https?:\/\/[^\s]+$/, page],
-  EMAIL_VERIFY_URL: [/^https?:\/\/[^\s]+$/, page],
-  SMTP_URL: [
-    /^smtps?:\/\/(?:[^@]*@)?[^@/?#]/,
-    `a URL such as smtp://user:password@mail.example.com:587; ${withPassword}`,
-  ],
-  REDIS_URL: [/^rediss?:\/\//, `a URL such as redis://:password@redis.example.com:6379; ${withPassword}`],
-} as const
+export const publicUrlFault = judge(
+  /^https?:\/\/[^\s?#]*[^\s?#/]$/,
+  'a URL such as https://auth.example.com, without a slash at the end, a query or a fragment',
+)
+export const pageUrlFault = judge(
+  /^https?:\/\/[^\s]+$/,
+  'a URL such as https://app.example.com/reset, where {token} may stand for the token',
+)
+export const smtpUrlFault = judge(
+  /^smtps?:\/\/(?:[^@]*@)?[^@/?#]/,
+  `a URL such as smtp://user:password@mail.example.com:587; ${withPassword}`,
+)
+export const redisUrlFault = judge(
+  /^rediss?:\/\//,
+  `a URL such as redis://:password@redis.example.com:6379; ${withPassword}`,
+)
+const singleDatabaseFault = judge(
+  /^postgres(ql)?:\/\//,
+  `a URL such as postgres://user:password@host:5432/database; ${withPassword}`,
+)
 
-/** Says of each setting whose URL cannot be used later why that is so, without its value. */
-export function urlFaults(settings: UrlSettings): string[] {
-  const faults = databaseUrlFaults(settings.DATABASE_URL)
-  for (const [name, [form, words]] of Object.entries(forms)) {
-    const url = settings[name as keyof typeof forms]?.replaceAll('{token}', 'x')
-    if (url !== undefined && !(form.test(url) && isUsable(url))) faults.push(`${name}: must be ${words}`)
-  }
-  const origins = settings.CORS_ORIGINS?.split(',').map((origin) => origin.trim()) ?? []
-  if (!origins.every(isOrigin))
-    faults.push(
-      'CORS_ORIGINS: must be a comma-separated list of origins as browsers write them: https://app.example.com',
-    )
-  return faults
+/** As the others, for that of a database; several hosts are told apart. */
+export function databaseUrlFault(url: string): string | undefined {
+  if (namesSeveralHosts(url)) return 'names several hosts; name one, such as that of a proxy which knows the primary'
+  return singleDatabaseFault(url)
 }
 
-function databaseUrlFaults(url: string | undefined): string[] {
-  if (url === undefined) return []
-  if (namesSeveralHosts(url))
-    return ['DATABASE_URL: names several hosts; name one, such as that of a proxy which knows the primary']
-  if (/^postgres(ql)?:\/\//.test(url) && isUsable(url)) return []
-  return [`DATABASE_URL: must be a URL such as postgres://user:password@host:5432/database; ${withPassword}`]
+/** As the others, for a list of origins. */
+export function originsFault(list: string): string | undefined {
+  if (list.split(',').every((origin) => isOrigin(origin.trim()))) return undefined
+  return 'must be a comma-separated list of origins as browsers write them: https://app.example.com'
+}
+
+function judge(form: RegExp, words: string): Judge {
+  return (text) => {
+    const url = text.replaceAll('{token}', 'x')
+    return form.test(url) && isUsable(url) ? undefined : `must be ${words}`
+  }
 }
 
 /** As libpq writes them, in the host's place or in `?host=`; the path of a socket may have commas. */

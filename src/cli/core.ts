@@ -1,6 +1,7 @@
 import { pino } from 'pino'
 import { composeCore } from '#src/features/compose.ts'
-import type { Core, Counters } from '#src/features/core.ts'
+import type { Core } from '#src/features/core.ts'
+import { makeCounters } from '#src/features/counters.ts'
 import { makeLimits, uncounted } from '#src/features/limits.ts'
 import { makePasswords } from '#src/features/login/passwords.ts'
 import type { AccessTokens } from '#src/features/tokens/tokens.ts'
@@ -14,8 +15,8 @@ export const shell = { actorId: null, ip: null, userAgent: 'admin command', requ
 /** Runs `use` with the domain and nothing else: no HTTP, no Redis, no keys of access tokens, no mail worker. */
 export async function withCore<T>({ config }: Context, use: (core: Core) => Promise<T>): Promise<T> {
   await requireSchema(config)
-  const db = new Database(config.databaseUrl, 2)
-  const passwords = makePasswords(config.argon2, counters)
+  const db = new Database(config.database.url, 2)
+  const passwords = makePasswords(config.passwords, counters)
   const log = pino({ level: 'silent' })
   try {
     return await use(
@@ -37,19 +38,7 @@ export async function withCore<T>({ config }: Context, use: (core: Core) => Prom
 function ignore(): void {}
 
 /** A command ends before anybody could ask. */
-const counters: Counters = {
-  login: ignore,
-  refresh: ignore,
-  sessionsRevoked: ignore,
-  passwordHashed: ignore,
-  gateWaited: ignore,
-  mail: ignore,
-  swept: ignore,
-  sweepFinished: ignore,
-  users: ignore,
-  liveSessions: ignore,
-  gateRefused: ignore,
-}
+const counters = makeCounters(() => ignore)
 
 const accessTokens: AccessTokens = { sign: noTokens, verify: noTokens }
 

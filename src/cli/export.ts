@@ -10,7 +10,7 @@ export async function exportUsers(
   [file = '-']: readonly [string | undefined],
 ): Promise<string> {
   await requireSchema(config)
-  await writeAll(users(config.databaseUrl), file, io)
+  await writeAll(users(config.database.url), file, io)
   return file === '-' ? '' : `The users are in ${file}; it holds their password hashes.`
 }
 

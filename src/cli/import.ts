@@ -33,7 +33,7 @@ export async function importUsers({ config, io }: Context, [file]: readonly [str
   requireColumns(sample, { columns, reader, withoutPasswords })
   await requireSchema(config)
   const report = await reportTo(values.report, io)
-  const bulk = await BulkImport.open(config.databaseUrl, { dryRun, update })
+  const bulk = await BulkImport.open(config.database.url, { dryRun, update })
   const done = await finished(bring(rows, { reader, bulk, report, io }), [bulk, report])
   const summary = summaryOf(done, { dryRun, update, unused: reader.unused })
   if (done.rows > 0 && done.rows === done.refused) throw new Failure(`${summary}\nEvery row was refused.`)

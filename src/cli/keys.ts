@@ -60,9 +60,9 @@ async function retireKey({ db, ring }: StoredKeys, kid: string): Promise<string>
 
 /** Runs `use` with the keys as they are stored; none is made. */
 async function withRing({ config }: Context, use: (stored: StoredKeys) => Promise<string>): Promise<string> {
-  const { databaseUrl, secretKey, secretKeyPrevious, algorithm, accessTokenSeconds } = config
+  const { secretKey, secretKeyPrevious, algorithm, accessTokenSeconds } = config.tokens
   await requireSchema(config)
-  const db = new Database(databaseUrl, 1)
+  const db = new Database(config.database.url, 1)
   try {
     const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
     const ring = new KeyRing(db, secrets, algorithm, accessTokenSeconds)

@@ -155,7 +155,7 @@ export const oneTimeTokens = pgTable(
     userId: integer('user_id')
       .notNull()
       .references(() => users.id, { onDelete: 'cascade' }),
-    purpose: text('purpose').$type<OneTimePurpose>().notNull(),
+    purpose: text('purpose').notNull(),
     digest: bytea('digest').notNull(),
     /** The address that the link went to and that its use confirms. */
     email: text('email').notNull(),
@@ -164,8 +164,6 @@ export const oneTimeTokens = pgTable(
   },
   (t) => [primaryKey({ columns: [t.userId, t.purpose] }), uniqueIndex('one_time_tokens_digest_key').on(t.digest)],
 )
-
-export type OneTimePurpose = 'password_reset' | 'email_verify' | 'email_change'
 
 /** Mail that is to be sent, written in the same statement as its cause. */
 export const outbox = pgTable(

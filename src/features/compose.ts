@@ -4,16 +4,12 @@ import { makeRotations } from '#src/features/sessions/rotations.ts'
 import { makeSessionStates } from '#src/features/sessions/authenticate.ts'
 import { deriveKey } from '#src/db/sealing.ts'
 
-export type CoreSettings = Pick<
-  Config,
-  | 'refreshTokenSeconds'
-  | 'sessionSeconds'
-  | 'refreshGraceSeconds'
-  | 'refreshLateRetries'
-  | 'sessionsPerUser'
-  | 'secretKeyPrevious'
-  | 'requireVerifiedEmail'
-> & { readonly secretKey: string }
+/** The settings that the domain goes by. */
+export interface CoreSettings {
+  readonly sessions: Config['sessions']
+  readonly mail: Pick<Config['mail'], 'requireVerifiedEmail'>
+  readonly tokens: Pick<Config['tokens'], 'secretKeyPrevious'> & { readonly secretKey: string }
+}
 
 /** What differs between the service and a command. */
 export type CoreParts = Pick<Core, 'db' | 'passwords' | 'accessTokens' | 'limits' | 'counters' | 'log'> & {
@@ -22,19 +18,18 @@ export type CoreParts = Pick<Core, 'db' | 'passwords' | 'accessTokens' | 'limits
 }
 
 /** Puts the domain together. */
-export function composeCore(settings: CoreSettings, { queued, ...parts }: CoreParts): Core {
-  const { secretKey, secretKeyPrevious, refreshTokenSeconds, sessionSeconds, ...rest } = settings
-  const { refreshGraceSeconds, refreshLateRetries, sessionsPerUser } = rest
+export function composeCore({ sessions, mail, tokens }: CoreSettings, { queued, ...parts }: CoreParts): Core {
+  const { secretKey, secretKeyPrevious } = tokens
   const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
   return Object.freeze<Core>({
     ...parts,
     sessionStates: makeSessionStates(parts.db),
     rotations: makeRotations(parts.db),
     successorKeys: secrets.map((secret) => deriveKey(secret, 'refresh-successor')),
-    lifetimes: { refreshTokenSeconds, sessionSeconds, refreshGraceSeconds, refreshLateRetries, sessionsPerUser },
+    lifetimes: sessions,
     mail: {
       oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
-      requireVerifiedEmail: settings.requireVerifiedEmail,
+      requireVerifiedEmail: mail.requireVerifiedEmail,
       queued,
     },
   })

@@ -1,7 +1,8 @@
 import type { KeyObject } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
+import type { Config } from '#src/config.ts'
 import type { Database } from '#src/db/database.ts'
-import type { RevokeReason } from '#src/features/sessions/sessions.sql.ts'
+import type { Counters } from './counters.ts'
 import type { Limits } from './limits.ts'
 import type { Passwords } from '#src/features/login/passwords.ts'
 import type { Rotations } from '#src/features/sessions/rotations.ts'
@@ -17,7 +18,7 @@ export interface Core {
   readonly accessTokens: AccessTokens
   /** Keys of the refresh successor: the current one, then those that still answer a retry. */
   readonly successorKeys: readonly KeyObject[]
-  readonly lifetimes: Lifetimes
+  readonly lifetimes: Config['sessions']
   readonly mail: MailRules
   readonly limits: Limits
   readonly counters: Counters
@@ -32,51 +33,3 @@ interface MailRules {
   /** Says that a mail was queued, so that it is sent at once. */
   readonly queued: () => void
 }
-
-interface Lifetimes {
-  readonly refreshTokenSeconds: number
-  readonly sessionSeconds: number
-  readonly refreshGraceSeconds: number
-  /** In how many generations in a row a late retry is granted. */
-  readonly refreshLateRetries: number
-  /** Live sessions of one user; the login beyond ends the oldest. */
-  readonly sessionsPerUser: number
-}
-
-type LoginOutcome = 'succeeded' | 'failed' | 'disabled' | 'unverified' | 'unavailable'
-type MailOutcome = 'sent' | 'retried' | 'abandoned'
-export type RefreshOutcome =
-  | 'rotated'
-  | 'replayed'
-  | 'late'
-  | 'superseded'
-  | 'reused'
-  | 'invalid'
-  | 'expired'
-  | 'revoked'
-  | 'unavailable'
-
-/** What the use cases count. */
-export interface Counters {
-  readonly login: (outcome: LoginOutcome) => void
-  readonly refresh: (outcome: RefreshOutcome) => void
-  readonly sessionsRevoked: (reason: RevokeReason, count: number) => void
-  readonly passwordHashed: (seconds: number) => void
-  readonly gateWaited: (seconds: number) => void
-  readonly gateRefused: () => void
-  readonly mail: (outcome: MailOutcome) => void
-  readonly swept: (table: SweptTable, count: number) => void
-  readonly sweepFinished: () => void
-  readonly users: (count: number) => void
-  readonly liveSessions: (count: number) => void
-}
-
-export type SweptTable =
-  | 'mail_quotas'
-  | 'refresh_tokens'
-  | 'sessions'
-  | 'users'
-  | 'audit_events'
-  | 'outbox'
-  | 'one_time_tokens'
-  | 'auth_sessions'

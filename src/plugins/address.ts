@@ -15,7 +15,7 @@ declare module 'fastify' {
  * Who sends a request: a backend that authenticates as a client of ours may name, in `X-User-Address`, the address of the
  * user it acts for. Says once that such a header came from somebody who may not send it.
  */
-export default fp<Pick<Config, 'oauthClients' | 'trustedProxies'>>(
+export default fp<Pick<Config['network'], 'trustedProxies'> & Pick<Config['routes'], 'oauthClients'>>(
   async (app, { oauthClients, trustedProxies }) => {
     const isTrusted = withinNetworks(trustedProxies)
     let isWarned = false

@@ -14,7 +14,7 @@ declare module 'fastify' {
   }
 }
 
-type CoreOptions = CoreSettings & Pick<Config, 'argon2' | 'sweep' | 'retentionDays' | 'auditRetentionDays'>
+type CoreOptions = CoreSettings & Pick<Config, 'passwords' | 'sweep'>
 
 const firstSweepMs = 60_000
 const sweepEveryMs = 10 * 60_000
@@ -22,7 +22,7 @@ const sweepEveryMs = 10 * 60_000
 /** Puts the domain together as `app.core`, and sweeps what has outlived its retention. */
 export default fp<CoreOptions>(
   async (app, options) => {
-    const passwords = makePasswords(options.argon2, {
+    const passwords = makePasswords(options.passwords, {
       ...app.counters,
       hashUnusable: () => app.log.warn('a stored password hash cannot be used'),
     })
@@ -48,16 +48,13 @@ export default fp<CoreOptions>(
     gauge('auth_database_connections_max', 'Connections that the pool may open.', () => app.db.size)
     gauge('auth_database_statements_waiting', 'Statements waiting for a connection.', () => app.db.queued)
 
-    if (options.sweep) scheduleSweep(app, options)
+    if (options.sweep.on) scheduleSweep(app, options.sweep)
   },
   { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail', 'rate-limit'] },
 )
 
 /** Sweeps soon after the start and then every ten minutes, each time a little off, so that instances do not meet. */
-function scheduleSweep(
-  app: FastifyInstance,
-  { retentionDays: days, auditRetentionDays: auditDays }: CoreOptions,
-): void {
+function scheduleSweep(app: FastifyInstance, { days, auditDays }: Config['sweep']): void {
   const stopping = new AbortController()
   const onFault = (error: unknown) => app.log.warn({ err: error }, 'a part of the sweep failed')
   let running = Promise.resolve()

@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import type { Config } from '#src/config.ts'
 import { Budget } from '#src/db/budget.ts'
 import { Database } from '#src/db/database.ts'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
@@ -16,20 +17,14 @@ declare module 'fastify' {
   }
 }
 
-interface DbOptions {
-  readonly databaseUrl: string
-  readonly databasePoolSize: number
-  readonly databaseMigrate: boolean
-}
-
 /** Migrates (or checks) the schema, opens the pool, gives each request its budget, closes the pool last. */
-export default fp<DbOptions>(
-  async (app, { databaseUrl, databasePoolSize, databaseMigrate }) => {
-    await (databaseMigrate ? migrateDatabase(databaseUrl) : requireCurrentSchema(databaseUrl))
-    const db = new Database(databaseUrl, databasePoolSize, (message) => app.log.warn(message))
+export default fp<Config['database'] & { readonly url: string }>(
+  async (app, { url, poolSize, migrate }) => {
+    await (migrate ? migrateDatabase(url) : requireCurrentSchema(url))
+    const db = new Database(url, poolSize, (message) => app.log.warn(message))
     app.decorate('db', db)
     app.addHook('onClose', () => db.close())
-    const probe = openProbe(databaseUrl)
+    const probe = openProbe(url)
     app.decorate('reachDatabase', onceASecond(probe.reach))
     app.addHook('onClose', probe.close)
 

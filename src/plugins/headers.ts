@@ -17,7 +17,7 @@ export const securityHeaders = {
 }
 
 /** What every reply says to browsers: nothing may be framed, sniffed or cached; CORS for the listed origins only. */
-export default fp<Pick<Config, 'corsOrigins' | 'hsts'>>(
+export default fp<Pick<Config['network'], 'corsOrigins' | 'hsts'>>(
   async (app, { corsOrigins, hsts }) => {
     const headers = hsts
       ? { ...securityHeaders, 'strict-transport-security': 'max-age=31536000; includeSubDomains' }

@@ -24,13 +24,7 @@ declare module 'fastify' {
   }
 }
 
-type JwtOptions = Pick<
-  Config,
-  'secretKeyPrevious' | 'jwtAudience' | 'accessTokenSeconds' | 'algorithm' | 'signingKeyRotateDays'
-> & {
-  readonly secretKey: string
-  readonly issuer: string
-}
+type JwtOptions = Config['tokens'] & { readonly secretKey: string; readonly issuer: string }
 
 /** The largest `integer` of Postgres. */
 const maxUserId = 2_147_483_647
@@ -64,7 +58,7 @@ export default fp<JwtOptions>(
 )
 
 function accessTokensOf(ring: KeyRing, options: JwtOptions): AccessTokens {
-  const { issuer, jwtAudience: audience, accessTokenSeconds } = options
+  const { issuer, audience, accessTokenSeconds } = options
   const codecs = new Map<string, JWT>()
 
   function codecOf(key: RingKey): JWT {

@@ -16,18 +16,9 @@ declare module 'fastify' {
   }
 }
 
-type MailOptions = Pick<
-  Config,
-  | 'production'
-  | 'mailWorker'
-  | 'logLevel'
-  | 'secretKeyPrevious'
-  | 'serviceName'
-  | 'smtpUrl'
-  | 'mailFrom'
-  | 'passwordResetUrl'
-  | 'emailVerifyUrl'
-> & { readonly secretKey: string; readonly issuer: string }
+type MailOptions = Config['mail'] &
+  Pick<Config['service'], 'production' | 'logLevel'> &
+  Pick<Config['tokens'], 'secretKeyPrevious'> & { readonly secretKey: string; readonly issuer: string }
 
 const countEveryMs = 5000
 /** How many mails are shown. */
@@ -36,11 +27,11 @@ const kept = 100
 /** Sends the outbox to `SMTP_URL`; in development without one, shows it in the terminal and as `app.shownLetters`. */
 export default fp<MailOptions>(
   async (app, options) => {
-    const { production, smtpUrl, mailWorker, secretKey, secretKeyPrevious, serviceName, issuer } = options
+    const { production, smtpUrl, worker, secretKey, secretKeyPrevious, serviceName, issuer } = options
     const letters: Letter[] | undefined = smtpUrl === undefined && !production ? [] : undefined
     const post = smtpUrl !== undefined ? smtpPost(smtpUrl, options) : letters && showingPost(letters, options)
     const mailer =
-      mailWorker && post !== undefined
+      worker && post !== undefined
         ? new Mailer({
             db: app.db,
             counters: app.counters,
@@ -58,8 +49,8 @@ export default fp<MailOptions>(
     app.decorate('shownLetters', letters)
     app.addHook('onReady', async () => mailer?.start())
     app.addHook('onClose', async () => mailer?.close())
-    if (mailWorker && !post) app.log.warn('SMTP_URL is not set; mail is queued and not sent')
-    if (mailWorker) countQueued()
+    if (worker && !post) app.log.warn('SMTP_URL is not set; mail is queued and not sent')
+    if (worker) countQueued()
 
     /** A scrape tells what was counted last: it would be slow exactly when mail is stuck. */
     function countQueued() {
@@ -102,7 +93,7 @@ function showingPost(letters: Letter[], { logLevel }: Pick<MailOptions, 'logLeve
 const oneAddress = /^[^\s<>@,;:"()[\]\\]+@[^\s<>@,;:"()[\]\\]+$/
 
 /** A pool of connections to one mail server; a mail has exactly one recipient. */
-function smtpPost(url: string, { mailFrom, serviceName }: Pick<MailOptions, 'mailFrom' | 'serviceName'>): Post {
+function smtpPost(url: string, { from: sender, serviceName }: Pick<MailOptions, 'from' | 'serviceName'>): Post {
   const transport = createTransport({
     url,
     pool: true,
@@ -117,19 +108,19 @@ function smtpPost(url: string, { mailFrom, serviceName }: Pick<MailOptions, 'mai
     disableFileAccess: true,
     disableUrlAccess: true,
   })
-  const domain = mailFrom.split('@')[1] ?? 'localhost'
+  const domain = sender.split('@')[1] ?? 'localhost'
   return {
     deliver: async ({ messageId: id, to, subject, text, html }) => {
       const headers = { 'Auto-Submitted': 'auto-generated' }
       const messageId = `<${id}@${domain}>`
       // The parser of addresses sees none that it could read as two; the edge refuses them before.
       if (!oneAddress.test(to.address)) throw new MailRefused('ADDRESS', true)
-      const from = { name: serviceName, address: mailFrom }
+      const from = { name: serviceName, address: sender }
       try {
         await transport.sendMail({
           from,
           to,
-          envelope: { from: mailFrom, to: [to.address] },
+          envelope: { from: sender, to: [to.address] },
           subject,
           text,
           html,

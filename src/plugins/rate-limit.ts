@@ -15,7 +15,7 @@ declare module 'fastify' {
     /** Makes the counter of a limit whose keys a request alone does not tell. */
     counter: (limit: Limit) => Counter
     /** The numbers that a deployment sets. */
-    perMinute: Config['perMinute']
+    perMinute: Config['limits']['perMinute']
   }
 }
 
@@ -23,8 +23,8 @@ declare module 'fastify' {
 const rememberedKeys = 100_000
 
 /** Counts requests in memory or in Redis; who is counted stands beside each route and use case. */
-export default fp<Pick<Config, 'rateLimits' | 'redisUrl' | 'perMinute'>>(
-  async (app, { rateLimits: on, redisUrl, perMinute }) => {
+export default fp<Config['limits']>(
+  async (app, { on, redisUrl, perMinute }) => {
     const counters = openCounters(app, on ? redisUrl : undefined)
     await app.register(rateLimit, { global: false, store: storeOn(counters) })
     const refused = new prom.Counter({

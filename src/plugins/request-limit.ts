@@ -24,8 +24,8 @@ declare module 'fastify' {
 const uncountedPaths = new Set(['/health', '/ready', '/metrics'])
 
 /** The limit on every request: of an address (IPv6: /64), of a session whose token was verified, or of a backend. */
-export default fp<Pick<Config, 'rateLimits'>>(
-  async (app, { rateLimits: on }) => {
+export default fp<Pick<Config['limits'], 'on'>>(
+  async (app, { on }) => {
     if (!on) return void app.decorate('countRequest', async () => {})
     const { perMinute } = app
     const requests = app.counter({ name: 'requests', max: perMinute.requests, per: 60 })

@@ -9,29 +9,26 @@ import frontPage from './pages/front-page.ts'
 import { ProblemDetails } from './problems.ts'
 import { Session, Tokens, User } from './schemas.ts'
 
-type RouteOptions = Pick<
-  Config,
-  'production' | 'contracts' | 'jwtAudience' | 'oauthClients' | 'docs' | 'metrics' | 'metricsToken' | 'serviceName'
-> & { readonly issuer: string }
+type RouteOptions = Pick<Config, 'service' | 'routes' | 'tokens' | 'metrics' | 'mail'> & { readonly issuer: string }
 
 /** Every route of the service. */
 export default fp<RouteOptions>(
-  async (app, options) => {
+  async (app, { service, routes, tokens, metrics, mail, issuer }) => {
     app.decorateRequest('auth', null)
     for (const component of [User, Tokens, Session, ProblemDetails]) app.addSchema(component)
 
-    await app.register(operation, options)
-    if (options.docs) await app.register(docs)
+    await app.register(operation, metrics)
+    if (routes.docs) await app.register(docs)
     await app.register(accountPages)
     await app.register(devMailbox)
-    await mountContracts(app, options.contracts, {
-      secureCookies: options.production,
-      issuer: options.issuer,
-      audience: options.jwtAudience,
-      oauthClients: options.oauthClients,
+    await mountContracts(app, routes.contracts, {
+      secureCookies: service.production,
+      issuer,
+      audience: tokens.audience,
+      oauthClients: routes.oauthClients,
     })
     // The last, because it links what there is.
-    await app.register(frontPage, options)
+    await app.register(frontPage, { ...service, ...mail })
   },
   { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies', 'openapi', 'leaving'] },
 )

@@ -8,15 +8,13 @@ import { Problem } from '#src/problem.ts'
 import { problems } from '#src/routes/problems.ts'
 import { Status } from '#src/routes/schemas.ts'
 
-type OperationOptions = Pick<Config, 'metrics' | 'metricsToken'>
-
 const options = { logLevel: 'warn', config: { access: 'public' } } as const
 
 /**
  * `GET /health`: the process is alive. `GET /ready`: it can serve; 503 while the database is away or it is closing.
  * `GET /metrics`: what Prometheus collects.
  */
-const operation: FastifyPluginAsyncTypebox<OperationOptions> = async (app, { metrics, metricsToken }) => {
+const operation: FastifyPluginAsyncTypebox<Config['metrics']> = async (app, { access, token }) => {
   app.get(
     '/health',
     {
@@ -53,10 +51,10 @@ const operation: FastifyPluginAsyncTypebox<OperationOptions> = async (app, { met
     },
   )
 
-  if (metrics === 'off') return
+  if (access === 'off') return
   const text = onceASecond(() => app.metricsRegistry.metrics())
   app.get('/metrics', { ...options, schema: { hide: true } }, async (request, reply) => {
-    if (metrics === 'on') requireToken(request, metricsToken)
+    if (access === 'on') requireToken(request, token)
     return reply.type(app.metricsRegistry.contentType).send(await text())
   })
 }

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { Environment, readConfig, secretNames } from '#src/config.ts'
+import { readConfig, settings } from '#src/config.ts'
 import { temporaryFolder } from '#test/support/process.ts'
 
 const secret = 'a-key-for-tests-0123456789-abcdefghijklmnop'
@@ -26,10 +26,9 @@ const faultsOf = (variables: Record<string, string>) => {
 describe('the settings', () => {
   test('have a default for everything', () => {
     expect(readConfig({})).toMatchObject({
-      port: 8000,
-      host: '127.0.0.1',
-      accessTokenSeconds: 1800,
-      refreshGraceSeconds: 10,
+      service: { port: 8000, host: '127.0.0.1' },
+      tokens: { accessTokenSeconds: 1800 },
+      sessions: { refreshGraceSeconds: 10 },
     })
   })
 
@@ -71,7 +70,11 @@ describe('the settings', () => {
   })
 
   test('are accepted in production when nothing is missing', () => {
-    expect(readConfig(production)).toMatchObject({ production: true, hsts: true, warnings: [] })
+    expect(readConfig(production)).toMatchObject({
+      service: { production: true },
+      network: { hsts: true },
+      warnings: [],
+    })
   })
 
   test.each([
@@ -80,8 +83,8 @@ describe('the settings', () => {
     ['on', { ...production, METRICS_TOKEN: '' }, 'on'],
     ['open', { ...production, METRICS_TOKEN: '' }, 'open'],
     ['off', production, 'off'],
-  ])('open /metrics by METRICS=%s with %j: %s', (METRICS, variables, metrics) => {
-    expect(readConfig({ ...variables, METRICS })).toMatchObject({ metrics })
+  ])('open /metrics by METRICS=%s with %j: %s', (METRICS, variables, access) => {
+    expect(readConfig({ ...variables, METRICS })).toMatchObject({ metrics: { access } })
   })
 
   test('warn of metrics that nobody can read', () => {
@@ -102,10 +105,13 @@ describe('the settings', () => {
       DB_PASSWORD: 'p@ss/word',
       DB_NAME: 'auth_db',
     })
-    expect([config.secretKey, config.databaseUrl]).toEqual([secret, 'postgres://app:p%40ss%2Fword@db:5432/auth_db'])
+    expect([config.tokens.secretKey, config.database.url]).toEqual([
+      secret,
+      'postgres://app:p%40ss%2Fword@db:5432/auth_db',
+    ])
     const percent = { JWT_SECRET: secret, DB_HOST: 'db', DB_PASSWORD: '100%41' }
-    expect(readConfig(percent).databaseUrl).toContain(':100%2541@')
-    expect(readConfig({ JWT_SECRET: secret, DB_HOST: '/run/postgresql' }).databaseUrl).toContain(
+    expect(readConfig(percent).database.url).toContain(':100%2541@')
+    expect(readConfig({ JWT_SECRET: secret, DB_HOST: '/run/postgresql' }).database.url).toContain(
       '?host=%2Frun%2Fpostgresql',
     )
   })
@@ -113,7 +119,7 @@ describe('the settings', () => {
   test('read a secret from the file that NAME_FILE names, and refuse one that is given twice', async () => {
     const file = join(await temporaryFolder(), 'key')
     await writeFile(file, `${secret}\n`)
-    expect(readConfig({ SECRET_KEY_FILE: file }).secretKey).toBe(secret)
+    expect(readConfig({ SECRET_KEY_FILE: file }).tokens.secretKey).toBe(secret)
     expect(faultsOf({ SECRET_KEY_FILE: file, SECRET_KEY: secret })).toContain('SECRET_KEY: is given twice')
     expect(faultsOf({ SECRET_KEY_FILE: '/does/not/exist' })).toContain('SECRET_KEY_FILE: the file cannot be read')
   })
@@ -159,7 +165,7 @@ describe('the settings', () => {
 
   test('take a comma in a password and in the path of a socket', () => {
     for (const url of ['postgres://app:pa,ss@db/latchkey', 'postgres://app@localhost/a?host=/run/a,b'])
-      expect(readConfig({ DATABASE_URL: url, SECRET_KEY: secret }).databaseUrl).toBe(url)
+      expect(readConfig({ DATABASE_URL: url, SECRET_KEY: secret }).database.url).toBe(url)
   })
 
   test.each([
@@ -209,14 +215,15 @@ describe('the settings', () => {
   })
 
   test('count as not set when they are empty, as a line of .env without a value is', () => {
-    const names = ['JWT_SECRET', ...Object.keys(Environment.properties), ...secretNames.map((name) => `${name}_FILE`)]
+    const secrets = settings.filter(({ secret }) => secret).map(({ name }) => `${name}_FILE`)
+    const names = ['JWT_SECRET', ...settings.map(({ name }) => name), ...secrets]
     const empty = names.filter((name) => name !== 'UV_THREADPOOL_SIZE').map((name) => [name, ''])
     expect(readConfig(Object.fromEntries(empty))).toEqual(readConfig({}))
   })
 
   test('take an empty UV_THREADPOOL_SIZE for the one thread that it gives, with a warning', () => {
-    const { argon2, warnings } = readConfig({ UV_THREADPOOL_SIZE: '' })
-    expect([argon2.threads, warnings]).toEqual([1, [expect.stringContaining('UV_THREADPOOL_SIZE: is empty')]])
+    const { passwords, warnings } = readConfig({ UV_THREADPOOL_SIZE: '' })
+    expect([passwords.threads, warnings]).toEqual([1, [expect.stringContaining('UV_THREADPOOL_SIZE: is empty')]])
   })
 
   test.each([
@@ -224,7 +231,7 @@ describe('the settings', () => {
     ['127.0.0.1/32, ::1/128', ['127.0.0.1/32', '::1/128']],
     ['192.0.2.1', ['192.0.2.1']],
   ])('take %s as TRUSTED_PROXIES', (text, expected) => {
-    expect(readConfig({ TRUSTED_PROXIES: text }).trustedProxies).toEqual(expected)
+    expect(readConfig({ TRUSTED_PROXIES: text }).network.trustedProxies).toEqual(expected)
   })
 
   test.each(['10.0.0.0/33', '10.0.0/8', '::/0', 'loopback', '10.0.0.0/8/8', '10.0.0.0/', 'proxy.example.com', '0'])(

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
-import { Environment, secretNames } from '#src/config.ts'
+import { exampleFile, readmeTable, tablePlace } from '#dev/settings/documents.ts'
+import { settings } from '#src/config.ts'
 import { catalogue } from '#src/problem.ts'
 import { metric, password, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
@@ -43,18 +44,25 @@ describe('README', () => {
     expect(stdout).toMatch(/204\n$/)
   })
 
-  test('lists every setting with its default', () => {
-    const documented = rows('README.md').map(([name, , byDefault = '']) => [name, /^`(.*)`$/.exec(byDefault)?.[1]])
-    const real = Object.entries(Environment.properties).map(([name, schema]) => {
-      const byDefault = Reflect.get(schema, 'default') as string | number | boolean | undefined
-      return [`\`${name}\``, byDefault?.toString()]
-    })
-    expect(documented.toSorted(byName)).toEqual(real.toSorted(byName))
+  test('lists every setting as it is declared; `npm run settings` writes the table', () => {
+    expect(tablePlace.exec(document('README.md'))?.[0]).toBe(readmeTable())
   })
 
   test('names every secret that can come from a file', () => {
     const named = [...document('README.md').matchAll(/`(\w+)_FILE`/g)].map(([, name]) => name)
-    expect(new Set(named)).toEqual(new Set(secretNames))
+    expect(new Set(named)).toEqual(new Set(settings.filter(({ secret }) => secret).map(({ name }) => name)))
+  })
+})
+
+describe('.env.example', () => {
+  test('has the settings that are declared for it; `npm run settings` writes it', () => {
+    expect(document('.env.example')).toBe(exampleFile())
+  })
+
+  test('has what compose.yaml passes on', () => {
+    const passed = [...document('compose.yaml').matchAll(/^ +(\w+): \$\{\1(?::-|:\?.*)\}$/gm)].map(([, name]) => name)
+    const named = [...document('.env.example').matchAll(/^(\w+)=$/gm)].map(([, name]) => name)
+    expect(new Set(passed)).toEqual(new Set(named))
   })
 })
 

@@ -45,9 +45,15 @@ export const accountMutants = [
       '',
     ],
   }),
-  ...mutantsOf('src/features/recovery/links.sql.ts', recovery, {
-    'links: to reset a password work for an hour': ["'password-reset', hours: 1 }", "'password-reset', hours: 10 }"],
-    'links: to change an address work for a day': ["'email-change', hours: 24 }", "'email-change', hours: 240 }"],
+  ...mutantsOf('src/features/mail/mails.ts', recovery, {
+    'links: to reset a password work for an hour': [
+      "'passwordResetUrl', hours: 1 }",
+      "'passwordResetUrl', hours: 10 }",
+    ],
+    'links: to change an address work for a day': [
+      "'email_change', page: 'emailVerifyUrl', hours: 24 }",
+      "'email_change', page: 'emailVerifyUrl', hours: 240 }",
+    ],
   }),
   ...mutantsOf('src/features/recovery/links.sql.ts', quota, {
     'links: none beyond the quota': ['from ${from}, link_quota\n', 'from ${from}\n'],
@@ -358,19 +364,22 @@ export const accountMutants = [
   ...mutantsOf('src/cli/keys.ts', ['test/app/keys-command.test.ts'], {
     'keys: the one that signs cannot be ended': ['if (ring.current()?.kid === kid)\n', "if (kid === '')\n"],
   }),
-  ...mutantsOf('src/config.ts', settings, {
+  ...mutantsOf('src/features/tokens/tokens.settings.ts', settings, {
     'settings: a key has 32 bytes': ['Buffer.byteLength(secret) < 32', 'Buffer.byteLength(secret) < 31'],
     'settings: a published key is refused': ['publishedSecrets.has(secret) || ', ''],
+    'settings: JWT_SECRET is a key': ["      also: 'JWT_SECRET',\n", ''],
+  }),
+  ...mutantsOf('src/plugins/network.settings.ts', settings, {
     'settings: nobody trusts every address': ['Number(bits) > 0 && ', ''],
+  }),
+  ...mutantsOf('src/settings.ts', settings, {
     'settings: a secret is given once': [
       'if (result[name]) faults.push(`${name}: is given twice, as itself and as ${name}_FILE`)\n',
       '',
     ],
-    'settings: metrics are closed in production': [
-      "settings.METRICS === 'on' && !production &&",
-      "settings.METRICS === 'on' &&",
-    ],
-    'settings: JWT_SECRET is a key': ["variables['SECRET_KEY'] || variables['JWT_SECRET']", "variables['SECRET_KEY']"],
+  }),
+  ...mutantsOf('src/plugins/metrics.settings.ts', settings, {
+    'settings: metrics are closed in production': ['isUnreadable && !production ?', 'isUnreadable ?'],
   }),
   ...mutantsOf('src/urls.ts', settings, {
     'settings: a password of a URL can be decoded': ['decodeURIComponent(username + password)\n', ''],

@@ -4,7 +4,8 @@ import { statement } from '#src/db/database.ts'
 import { type LinkInput, mailedLink } from '#src/features/recovery/links.sql.ts'
 import { notified } from '#src/features/mail/outbox.sql.ts'
 import { type AuditEvent, auditEvents, oneTimeTokens, users } from '#src/db/schema.ts'
-import { endedBut, epochRaised, type RevokeReason } from '#src/features/sessions/sessions.sql.ts'
+import type { RevokeReason } from '#src/features/sessions/revoke-reasons.ts'
+import { endedBut, epochRaised } from '#src/features/sessions/sessions.sql.ts'
 import { type Account, accountColumns, lockedTarget, rolesFromTo } from './accounts.sql.ts'
 
 const input = sql.placeholder

@@ -1,33 +1,21 @@
-/** The catalogue of the audit trail: type → what its detail may hold. docs/audit.md says what each means. */
+import { accountEvents } from '#src/features/accounts/accounts.events.ts'
+import { loginEvents } from '#src/features/login/login.events.ts'
+import { mailEvents } from '#src/features/mail/mail.events.ts'
+import { recoveryEvents } from '#src/features/recovery/recovery.events.ts'
+import { sessionEvents } from '#src/features/sessions/sessions.events.ts'
+import { keyEvents } from '#src/features/tokens/signing-keys.events.ts'
+
+/**
+ * The catalogue of the audit trail, as each subject declares it: type → what its detail may hold. docs/audit.md says what
+ * each means.
+ */
 export const eventDetails = {
-  'user.registered': [],
-  'user.created': ['roles'],
-  'user.imported': [],
-  'user.updated': ['fields', 'roles', 'is_active'],
-  'user.deleted': [],
-  'users.exported': [],
-  'login.succeeded': [],
-  'login.failed': [],
-  'login.disabled': [],
-  'login.unverified': [],
-  'session.ended': ['reason'],
-  'sessions.ended': ['reason'],
-  'refresh_token.late_retry': [],
-  'refresh_token.reused': [],
-  'password.changed': [],
-  'password.incorrect': [],
-  'password.reset_requested': [],
-  'password.reset': [],
-  'password.reset_failed': [],
-  'email.verification_requested': [],
-  'email.verified': [],
-  'email.verification_failed': [],
-  'email.change_requested': [],
-  'email.changed': [],
-  'mail.abandoned': ['template', 'error'],
-  'administration.refused': ['code', 'action'],
-  'signing_key.rotated': ['kid'],
-  'signing_key.retired': ['kid'],
+  ...accountEvents,
+  ...loginEvents,
+  ...sessionEvents,
+  ...recoveryEvents,
+  ...mailEvents,
+  ...keyEvents,
 } as const satisfies Record<string, readonly string[]>
 
 export type EventType = keyof typeof eventDetails

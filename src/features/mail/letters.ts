@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { Template } from './outbox.sql.ts'
+import { linkOf, mails, type Template } from './mails.ts'
 
 /** A mail as it is sent: one recipient, plain text and the same as HTML. */
 export interface Letter {
@@ -17,15 +17,8 @@ export interface LetterOptions {
   readonly emailVerifyUrl: string
 }
 
-const subjects: Record<Template, (service: string) => string> = {
-  'email-verify': (service) => `Confirm your e-mail address for ${service}`,
-  'password-reset': (service) => `Set a new password for ${service}`,
-  'email-change': (service) => `Confirm your new e-mail address for ${service}`,
-  'password-changed': (service) => `Your password for ${service} was changed`,
-  'email-changed': (service) => `Your e-mail address for ${service} was changed`,
-}
 const templates = new Map(
-  Object.keys(subjects).map((name) => [name, { text: read(`${name}.txt`), html: read(`${name}.html`) }]),
+  Object.keys(mails).map((name) => [name, { text: read(`${name}.txt`), html: read(`${name}.html`) }]),
 )
 
 /** Letters, marks, spaces and `'.-`; no dot as in `evil.example`, which mail programs make a link. */
@@ -36,18 +29,18 @@ export function writeLetter(
   options: LetterOptions,
   mail: { messageId: string; template: Template; recipient: string; name: string | null; token: string | undefined },
 ): Letter {
-  const target = mail.template === 'password-reset' ? options.passwordResetUrl : options.emailVerifyUrl
+  const link = linkOf(mail.template)
   const name = mail.name !== null && plainName.test(mail.name) ? mail.name : ''
   const values: Record<string, string> = {
     service: options.serviceName,
     greeting: name === '' ? 'Hello,' : `Hello ${name},`,
-    link: mail.token === undefined ? '' : linkTo(target, mail.token),
+    link: link === undefined || mail.token === undefined ? '' : linkTo(options[link.page], mail.token),
   }
   const { text = '', html = '' } = templates.get(mail.template) ?? {}
   return {
     messageId: mail.messageId,
     to: { name, address: mail.recipient },
-    subject: subjects[mail.template](options.serviceName),
+    subject: mails[mail.template].subject(options.serviceName),
     text: fill(text, values),
     html: fill(html, values, escaped),
   }

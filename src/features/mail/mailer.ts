@@ -8,7 +8,7 @@ import {
   releaseMail,
   retryMail,
 } from './outbox.sql.ts'
-import type { OneTimePurpose } from '#src/db/schema.ts'
+import type { OneTimePurpose } from './mails.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from '#src/features/core.ts'
 import { type Letter, type LetterOptions, writeLetter } from './letters.ts'

@@ -1,11 +1,10 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
 import { statement } from '#src/db/database.ts'
+import type { Template } from './mails.ts'
 import { mailQuotas, oneTimeTokens, outbox, users } from '#src/db/schema.ts'
 
 const input = sql.placeholder
-
-export type Template = 'email-verify' | 'password-reset' | 'email-change' | 'password-changed' | 'email-changed'
 
 /** The INSERT that queues one mail per row of `from` in the same statement as its cause. */
 export function queued(mail: { template: Template; userId: SQL; recipient: SQL; data?: SQL; from: SQL }): SQL {

@@ -1,6 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { queued, type Template, withinQuota } from '#src/features/mail/outbox.sql.ts'
-import { type OneTimePurpose, oneTimeTokens } from '#src/db/schema.ts'
+import { mailOf, type OneTimePurpose } from '#src/features/mail/mails.ts'
+import { queued, withinQuota } from '#src/features/mail/outbox.sql.ts'
+import { oneTimeTokens } from '#src/db/schema.ts'
 
 const input = sql.placeholder
 
@@ -9,12 +10,6 @@ export interface LinkInput extends Record<string, unknown> {
   readonly nonce: string | null
   readonly digest: Buffer | null
 }
-
-const kinds = {
-  password_reset: { template: 'password-reset', hours: 1 },
-  email_verify: { template: 'email-verify', hours: 24 },
-  email_change: { template: 'email-change', hours: 24 },
-} as const satisfies Record<OneTimePurpose, { template: Template; hours: number }>
 
 interface NewLink {
   readonly userId: SQL
@@ -30,7 +25,7 @@ interface NewLink {
  * address neither is written: the older link, whose mail went out, stays as it is.
  */
 export function mailedLink(purpose: OneTimePurpose, { userId, email, from, onceAMinute = false }: NewLink): SQL {
-  const { template, hours } = kinds[purpose]
+  const { template, hours } = mailOf(purpose)
   const name = sql.raw(`'${purpose}'`)
   return sql`link_quota as (${withinQuota({ kind: 'link', recipient: email, from })}), link as (
     insert into ${oneTimeTokens} (user_id, purpose, digest, email, expires_at)

@@ -1,5 +1,5 @@
 import { createHmac, type KeyObject, randomBytes } from 'node:crypto'
-import type { OneTimePurpose } from '#src/db/schema.ts'
+import type { OneTimePurpose } from '#src/features/mail/mails.ts'
 import type { Core } from '#src/features/core.ts'
 import { digestOf } from '#src/features/tokens/tokens.ts'
 

@@ -3,7 +3,8 @@ import { setImmediate } from 'node:timers/promises'
 import type { Origin } from '#src/features/audit/audit.sql.ts'
 import { type Grant, grantLateRetry, refreshTokenState, revokeReusedSession, type TokenState } from './rotation.sql.ts'
 import { Problem, type ProblemCode } from '#src/problem.ts'
-import type { Core, RefreshOutcome } from '#src/features/core.ts'
+import type { Core } from '#src/features/core.ts'
+import type { RefreshOutcome } from './sessions.metrics.ts'
 import type { TokenPair } from './open.ts'
 import {
   digestOf,

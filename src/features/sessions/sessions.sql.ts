@@ -3,19 +3,10 @@ import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
 import { statement } from '#src/db/database.ts'
 import { notified } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from '#src/db/schema.ts'
+import type { RevokeReason } from './revoke-reasons.ts'
 import { type Account, accountColumns } from '#src/features/accounts/accounts.sql.ts'
 
 const input = sql.placeholder
-
-export type RevokeReason =
-  | 'logout'
-  | 'reuse'
-  | 'password_change'
-  | 'password_reset'
-  | 'session_ended'
-  | 'limit'
-  | 'disabled'
-  | 'admin'
 
 export interface OpenedSession {
   readonly sessionExpiresAt: Date

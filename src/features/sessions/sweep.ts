@@ -12,7 +12,8 @@ import { sweepPending } from '#src/features/login/pending.sql.ts'
 import { sweepRefreshTokens, type TokenPlace } from './rotation.sql.ts'
 import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from './sessions.sql.ts'
 import { userCount } from '#src/features/accounts/accounts.sql.ts'
-import type { Core, SweptTable } from '#src/features/core.ts'
+import type { Core } from '#src/features/core.ts'
+import type { SweptTable } from './sweep.metrics.ts'
 
 const batchSize = 1000
 
@@ -40,7 +41,7 @@ export async function sweep(core: Swept, options: SweepOptions): Promise<void> {
       onFault(error)
     })
   }
-  if (isWhole && !signal?.aborted) core.counters.sweepFinished()
+  if (isWhole && !signal?.aborted) core.counters.sweepFinished(Date.now() / 1000)
 }
 
 function steps(core: Swept, options: SweepOptions): Step[] {

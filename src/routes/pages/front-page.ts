@@ -11,9 +11,10 @@ const links = {
   'dev/mails': 'Mailbox',
 }
 
+type FrontPageOptions = Pick<Config['service'], 'production'> & Pick<Config['mail'], 'serviceName'>
+
 /** `GET /`: a page with links to what is served already; in production only the name of the service. */
-const frontPage: FastifyPluginAsync<Pick<Config, 'production' | 'serviceName'>> = async (app, options) => {
-  const { production, serviceName } = options
+const frontPage: FastifyPluginAsync<FrontPageOptions> = async (app, { production, serviceName }) => {
   const served = Object.entries(links).filter(([path]) => app.hasRoute({ method: 'GET', url: `/${path}` }))
   const items = served.map(([path, label]) => `<li><a href="${path}">${label}</a></li>`)
   const page = htmlPage(serviceName, production ? '' : `<ul>\n${items.join('\n')}\n</ul>`)

@@ -31,7 +31,8 @@ describe('docs/audit.md', () => {
         type.slice(1, -1),
         [...detail.matchAll(/`(\w+)`/g)].map(([, name]) => name),
       ])
-    expect(documented).toEqual(Object.entries(eventDetails))
+    expect(Object.fromEntries(documented)).toEqual(eventDetails)
+    expect(documented).toHaveLength(Object.keys(eventDetails).length)
   })
 })
 
@@ -39,7 +40,7 @@ describe('the catalogue of events', () => {
   test('holds what the source records, and nothing else', () => {
     const root = new URL('../../../src/', import.meta.url)
     const source = readdirSync(root, { recursive: true, encoding: 'utf8' })
-      .filter((name) => name.endsWith('.ts') && !name.endsWith('event-types.ts'))
+      .filter((name) => name.endsWith('.ts') && !name.endsWith('.events.ts'))
       .map((name) => readFileSync(new URL(name, root), 'utf8'))
       .join('\n')
     for (const type of Object.keys(eventDetails))

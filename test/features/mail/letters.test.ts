@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { writeLetter } from '#src/features/mail/letters.ts'
+import { linkOf, mails, type Template } from '#src/features/mail/mails.ts'
 
 describe('the HTML of a letter', () => {
   test('spells what stands in it so that no browser takes it for HTML', () => {
@@ -20,5 +22,17 @@ describe('the HTML of a letter', () => {
     expect(html).toContain('&#60;b&#62;Fish &#38; &#34;Chips&#34;')
     expect(html).toContain('href="https://app.example.com/reset?a=1&#38;token=lko_x"')
     expect(text).toContain('https://app.example.com/reset?a=1&token=lko_x')
+  })
+})
+
+describe('docs/mail.md', () => {
+  test('lists every mail with its subject and how long its link works', () => {
+    const text = readFileSync(new URL('../../../docs/mail.md', import.meta.url), 'utf8')
+    const real = Object.entries(mails).map(([name, { subject }]) => {
+      const { hours } = linkOf(name as Template) ?? {}
+      const works = hours === undefined ? '–' : hours === 1 ? '1 hour' : `${hours} hours`
+      return `| \`${name}\` | ${subject('Latchkey')} | ${works} |`
+    })
+    expect(text.split('\n').filter((line) => /^\| `(email|password)-/.test(line))).toEqual(real)
   })
 })
