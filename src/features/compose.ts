@@ -1,7 +1,7 @@
 import type { Config } from '#src/config.ts'
 import type { Core } from './core.ts'
 import { makeRotations } from '#src/features/sessions/rotations.ts'
-import { makeSessionStates } from '#src/features/sessions/authenticate.ts'
+import { makeSessionStates } from '#src/features/sessions/session-states.ts'
 import { deriveKey } from '#src/db/sealing.ts'
 
 /** The settings that the domain goes by. */

@@ -6,7 +6,7 @@ import type { Counters } from './counters.ts'
 import type { Limits } from './limits.ts'
 import type { Passwords } from '#src/features/login/passwords.ts'
 import type { Rotations } from '#src/features/sessions/rotations.ts'
-import type { SessionStates } from '#src/features/sessions/authenticate.ts'
+import type { SessionStates } from '#src/features/sessions/session-states.ts'
 import type { AccessTokens } from '#src/features/tokens/tokens.ts'
 
 /** All that a use case needs; made once by the `core` plugin, passed to every function of this folder. */
