@@ -28,15 +28,15 @@ await Promise.all([1, 2].map(() => db.rows(wait, { seconds: 0.1 })))
 describe('the budget of a request', () => {
   test('is one for all its statements: one that does not fit is cancelled, and undone', async () => {
     const outcome = await inRequest(async () => {
-      await db.rows(wait, { seconds: 1.2 })
+      await db.rows(wait, { seconds: 1.5 })
       await db.rows(wait, { seconds: 0.2 })
-      return db.rows(wait, { seconds: 1.5 }).catch(causeOf)
+      return db.rows(wait, { seconds: 1.7 }).catch(causeOf)
     })
     expect(outcome).toEqual(['unavailable', 'database: 57014'])
     const written = await inRequest(async () => {
-      await db.rows(wait, { seconds: 0.5 })
-      await db.rows(wait, { seconds: 0.5 })
-      return db.rows(write, { seconds: 1.7 }).catch(causeOf)
+      await db.rows(wait, { seconds: 0.6 })
+      await db.rows(wait, { seconds: 0.6 })
+      return db.rows(write, { seconds: 1.78 }).catch(causeOf)
     })
     expect([written, await notes()]).toEqual([['unavailable', 'database: 57014'], 0])
   })
@@ -51,11 +51,9 @@ describe('the budget of a request', () => {
 
   test('holds for the second try of a statement, too', async () => {
     await sql.unsafe(`create function deadlock() returns void language plpgsql as $$
-      begin perform pg_sleep(1.4); raise exception sqlstate '40P01'; end $$`)
+      begin perform pg_sleep(1.7); raise exception sqlstate '40P01'; end $$`)
     const deadlock = statement<Record<string, never>, unknown>(template`select deadlock()`)
-    const started = performance.now()
     await expect(db.rows(deadlock, {}).catch(causeOf)).resolves.toEqual(['unavailable', 'database: 57014'])
-    expect(performance.now() - started).toBeLessThan(3000)
   })
 
   test('ends with its answer: what it set going has none', async () => {
