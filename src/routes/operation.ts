@@ -1,10 +1,9 @@
-import { sql } from 'drizzle-orm/sql'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Database, statement } from '#src/db/database.ts'
+import { Database } from '#src/db/database.ts'
 import { Budget } from '#src/db/budget.ts'
-import { users } from '#src/db/schema.ts'
+import { reachable } from '#src/db/reachable.sql.ts'
 import { Problem } from '#src/problem.ts'
 import { problems, Status } from './fields.ts'
 import { onceASecond } from '#src/once-a-second.ts'
@@ -16,7 +15,6 @@ declare module 'fastify' {
   }
 }
 
-const reachable = statement<Record<string, never>, unknown>(sql`select 1 from ${users} limit 1`, true)
 /** Load balancers ask again within seconds, so they are told sooner than a request is, in milliseconds. */
 const patienceMs = 1500
 
