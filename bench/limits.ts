@@ -5,7 +5,7 @@ import formbody from '@fastify/formbody'
 import { sql } from 'drizzle-orm'
 import fastify from 'fastify'
 import postgres from 'postgres'
-import { statement, valuesOf } from '#src/db/database.ts'
+import { statement, valuesOf } from '#src/db/statement.ts'
 import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
 import { insertSession } from '#src/features/sessions/sessions.sql.ts'
 import { accountColumns, userByUsername } from '#src/features/accounts/accounts.sql.ts'
@@ -41,10 +41,13 @@ const sessionOptions = {
 }
 
 /** The SELECT that an authenticated request needs, for one session. */
-export const sessionState = statement<{ sessionId: string; userId: number }, object>(sql`
+export const sessionState = statement<{ sessionId: string; userId: number }, object>(
+  ($) => sql`
   select ${accountColumns('u')}, s.revoked_at is not null or s.epoch <> u.session_epoch as revoked, s.expires_at <= now() as expired
   from sessions s join users u on u.id = s.user_id
-  where s.id = ${sql.placeholder('sessionId')} and s.user_id = ${sql.placeholder('userId')}`)
+  where s.id = ${$.sessionId} and s.user_id = ${$.userId}`,
+  {},
+)
 
 /** Serves the bare counterparts of the routes at the same paths; resolves to the port. */
 async function serveLimits({ url, poolSize, heads }: LimitSettings): Promise<number> {

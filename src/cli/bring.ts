@@ -1,4 +1,4 @@
-import type { BroughtUser, BulkImport } from '#src/features/accounts/bulk.sql.ts'
+import type { BroughtUser, BulkImport } from '#src/features/accounts/bulk.ts'
 import type { RowReader } from './brought-user.ts'
 import type { Io } from './command.ts'
 import { shell } from './core.ts'

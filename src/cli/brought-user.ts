@@ -1,6 +1,6 @@
 import { Compile } from 'typebox/compile'
 import { isBounded } from '#src/features/login/passwords.ts'
-import type { BroughtUser } from '#src/features/accounts/bulk.sql.ts'
+import type { BroughtUser } from '#src/features/accounts/bulk.ts'
 import { Email, FullName, Role, Username } from '#src/features/accounts/names.ts'
 import type { Columns, Field } from './columns.ts'
 import { isHashLike } from './password-hash.ts'

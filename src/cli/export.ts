@@ -1,4 +1,4 @@
-import { exportLines } from '#src/features/accounts/bulk.sql.ts'
+import { exportLines } from '#src/features/accounts/bulk.ts'
 import type { Context } from './command.ts'
 import { requireSchema } from './database.ts'
 import { shell } from './core.ts'

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
-import { BulkImport } from '#src/features/accounts/bulk.sql.ts'
+import { BulkImport } from '#src/features/accounts/bulk.ts'
 import { RowReader } from './brought-user.ts'
 import { bring, type Done } from './bring.ts'
 import { columnsOf } from './columns.ts'

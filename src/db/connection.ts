@@ -1,10 +1,10 @@
 import type { Duplex } from 'node:stream'
 import postgres from 'postgres'
 import { clock } from './clock.ts'
-import type { Compiled } from './database.ts'
 import type { DriverOptions } from './driver.ts'
 import { codeOf, DatabaseError } from './faults.ts'
 import { connectedStream, failingStream, type Place } from './socket.ts'
+import type { Compiled } from './statement.ts'
 
 /** Milliseconds that a cancelled statement has to say what became of it. */
 const lastWordMs = 300

@@ -1,9 +1,3 @@
-// In parts, here and wherever it is used: the whole takes longer to load than the rest of a command.
-import { is } from 'drizzle-orm/entity'
-import { PgDialect } from 'drizzle-orm/pg-core/dialect'
-import type { PgTable } from 'drizzle-orm/pg-core/table'
-import { Placeholder, type SQL, sql } from 'drizzle-orm/sql'
-import { getTableColumns } from 'drizzle-orm/utils'
 import postgres from 'postgres'
 import { Budget } from './budget.ts'
 import { clock } from './clock.ts'
@@ -12,6 +6,7 @@ import { Connects } from './connects.ts'
 import { addressed, type DriverOptions, types } from './driver.ts'
 import { asProblem, DatabaseError, isDeadline, isOutOfStep, mayRunAgain } from './faults.ts'
 import { PatientStreams } from './socket.ts'
+import { type Compiled, type Statement, valuesOf } from './statement.ts'
 
 /** Limits of one statement in milliseconds (see docs/architecture.md). */
 const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
@@ -24,57 +19,6 @@ const poolOptions: DriverOptions = {
   fetch_types: false,
   types,
   connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
-}
-
-type Values = Record<string, unknown>
-
-/** SQL as the driver takes it. */
-export interface Compiled {
-  readonly text: string
-  /** The text between the parameters: one array for ever, because the driver remembers each that it has seen fail. */
-  readonly strings: TemplateStringsArray
-  /** Of the placeholders, in the order of the parameters. */
-  readonly names: readonly string[]
-  /** Safe to send again when a connection was lost and nobody knows whether it ran. */
-  readonly repeatable: boolean
-}
-
-/** One SQL statement with named placeholders, compiled once, prepared by name on each connection. */
-export interface Statement<Input extends Values, Row> extends Compiled {
-  readonly types?: { input: Input; row: Row }
-}
-
-const dialect = new PgDialect()
-
-/** Compiles a Drizzle `sql` template; placeholders (`sql.placeholder('name')`) become the fields of its input. */
-export function statement<Input extends Values, Row>(query: SQL, repeatable = false): Statement<Input, Row> {
-  const { sql: text, params } = dialect.sqlToQuery(query)
-  const names = params.map((param) => {
-    if (!is(param, Placeholder)) throw new Error(`a value in a statement that takes placeholders only: ${text}`)
-    return param.name
-  })
-  const strings = text.split(/\$\d+/)
-  if (strings.length !== names.length + 1) throw new Error(`a dollar sign in a statement: ${text}`)
-  return { text, strings: Object.assign(strings, { raw: strings }), names, repeatable }
-}
-
-/** The values of a statement's parameters; throws when one is missing, which is a mistake of the caller. */
-export function valuesOf({ names }: Pick<Compiled, 'names'>, input: Values): never[] {
-  return names.map((name) => {
-    if (input[name] === undefined) throw new TypeError(`the parameter ${name} of a statement is missing`)
-    return input[name] as never
-  })
-}
-
-/** The select list of a table, each column under its TypeScript name. */
-export function columns(table: PgTable, alias: string, names?: readonly string[]): SQL {
-  const wanted = Object.entries(getTableColumns(table)).filter(([name]) => names?.includes(name) ?? true)
-  return sql.join(
-    wanted.map(
-      ([name, column]) => sql`${sql.identifier(alias)}.${sql.identifier(column.name)} as ${sql.identifier(name)}`,
-    ),
-    sql`, `,
-  )
 }
 
 /** The pool: a bounded queue, a time limit for every statement, one more try, pauses between connects that fail. */
@@ -109,7 +53,7 @@ export class Database {
    * Runs a statement and resolves to its rows; throws `Problem` `unavailable` when the database is away or too slow and
    * nothing was written, `outcome_unknown` when it may have been. Keeps to the budget of the request.
    */
-  async rows<Input extends Values, Row>(query: Statement<Input, Row>, input: Input): Promise<Row[]> {
+  async rows<Input extends object, Row>(query: Statement<Input, Row>, input: NoInfer<Input>): Promise<Row[]> {
     const values = valuesOf(query, input)
     const budget = Budget.current ?? new Budget()
     try {
@@ -125,7 +69,7 @@ export class Database {
   }
 
   /** As `rows`, for statements that return at most one. */
-  async row<Input extends Values, Row>(query: Statement<Input, Row>, input: Input): Promise<Row | undefined> {
+  async row<Input extends object, Row>(query: Statement<Input, Row>, input: NoInfer<Input>): Promise<Row | undefined> {
     return (await this.rows(query, input))[0]
   }
 

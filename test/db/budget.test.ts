@@ -1,7 +1,8 @@
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import { Budget } from '#src/db/budget.ts'
-import { Database, statement } from '#src/db/database.ts'
+import { Database } from '#src/db/database.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import { Problem } from '#src/problem.ts'
 import { signedUp } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
@@ -12,10 +13,15 @@ const db = new Database(url, 2)
 cleanUp(() => db.close(0))
 await sql`create table notes (text text)`
 
-const seconds = template`${template.placeholder('seconds')}::float`
-const wait = statement<{ seconds: number }, unknown>(template`select pg_sleep(${seconds})`, true)
+const wait = statement<{ seconds: number }, unknown>(
+  ($) => template`select pg_sleep(${$.seconds}::float)`,
+  {},
+  { repeatable: true },
+)
 const write = statement<{ seconds: number }, unknown>(
-  template`with note as (insert into notes values ('written') returning text) select pg_sleep(${seconds}) from note`,
+  ($) => template`
+  with note as (insert into notes values ('written') returning text) select pg_sleep(${$.seconds}::float) from note`,
+  {},
 )
 const notes = async () => (await sql`select from notes`).length
 const causeOf = (error: unknown) => (error instanceof Problem ? [error.code, error.cause] : error)
@@ -52,7 +58,7 @@ describe('the budget of a request', () => {
   test('holds for the second try of a statement, too', async () => {
     await sql.unsafe(`create function deadlock() returns void language plpgsql as $$
       begin perform pg_sleep(1.7); raise exception sqlstate '40P01'; end $$`)
-    const deadlock = statement<Record<string, never>, unknown>(template`select deadlock()`)
+    const deadlock = statement<NoInput, unknown>(() => template`select deadlock()`, {})
     await expect(db.rows(deadlock, {}).catch(causeOf)).resolves.toEqual(['unavailable', 'database: 57014'])
   })
 

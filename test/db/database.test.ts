@@ -1,6 +1,7 @@
 import { sql as template } from 'drizzle-orm'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
-import { Database, statement } from '#src/db/database.ts'
+import { Database } from '#src/db/database.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import { violates } from '#src/db/faults.ts'
 import { Problem } from '#src/problem.ts'
 import { get, password, post, signedUp } from '#test/support/actors.ts'
@@ -14,9 +15,7 @@ const through = { url: proxy.url, sql: database.sql }
 // The worker that looks for mail would take the only connection now and then.
 const one = await startService({ DATABASE_POOL_SIZE: '1', MAIL_WORKER: 'off' }, through)
 
-const wait = statement<{ seconds: number }, unknown>(
-  template`select pg_sleep(${template.placeholder('seconds')}::float)`,
-)
+const wait = statement<{ seconds: number }, unknown>(($) => template`select pg_sleep(${$.seconds}::float)`, {})
 const open = (size: number) => {
   const db = new Database(database.url, size)
   afterAll(() => db.close(0))
@@ -131,9 +130,9 @@ describe('a statement', () => {
         return attempt;
       end $$`)
     const falter = (failures: number) =>
-      statement<Record<string, never>, { attempt: string }>(
-        template.raw(`select falter_${code}(${failures}) as attempt`),
-      )
+      statement<NoInput, { attempt: string }>(() => template.raw(`select falter_${code}(${failures}) as attempt`), {
+        attempt: 'int8',
+      })
     expect(await db.row(falter(1), {})).toEqual({ attempt: '2' })
     const failed: unknown = await db.row(falter(99), {}).catch(codeOf)
     if (outcome === 'unavailable') expect(failed).toEqual([outcome, `database: ${code}`])
@@ -144,7 +143,8 @@ describe('a statement', () => {
   test('that breaks a rule of the schema is told by its index', async () => {
     const { email } = await signedUp(one.app)
     const insert = statement<{ email: string }, never>(
-      template`insert into users (email) values (${template.placeholder('email')})`,
+      ($) => template`insert into users (email) values (${$.email})`,
+      {},
     )
     const error: unknown = await open(1)
       .rows(insert, { email })
@@ -162,7 +162,7 @@ describe('a connection', () => {
     const now = performance.now.bind(performance)
     let later = 0
     vi.spyOn(performance, 'now').mockImplementation(() => now() + later * 60_000)
-    const process = statement<Record<string, never>, { pid: number }>(template`select pg_backend_pid() as pid`)
+    const process = statement<NoInput, { pid: number }>(() => template`select pg_backend_pid() as pid`, { pid: 'int4' })
     const pids = async () => [(await db.row(process, {}))?.pid, (await db.row(process, {}))?.pid]
     const [first] = await pids()
     later = 22

@@ -1,7 +1,8 @@
 import { queryObjects } from 'node:v8'
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
-import { Database, statement } from '#src/db/database.ts'
+import { Database } from '#src/db/database.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
@@ -12,7 +13,8 @@ cleanUp(() => db.close(0))
 describe('an array', () => {
   const words = ['', 'null', 'NULL', 'a b', 'a,b', '{a}', 'say "no"', 'C:\\temp\\', '\\"', "it's", 'Zürich\n']
   const echo = statement<{ words: (string | null)[] }, { words: string[]; count: number }>(
-    template`select ${template.placeholder('words')}::text[] as words, cardinality(${template.placeholder('words')}::text[]) as count`,
+    ($) => template`select ${$.words}::text[] as words, cardinality(${$.words}::text[]) as count`,
+    { words: 'text[]', count: 'int4' },
   )
 
   test('of any words goes to the database and comes back as it was', async () => {
@@ -23,7 +25,8 @@ describe('an array', () => {
 
   test('of numbers, too', async () => {
     const numbers = statement<{ numbers: number[] }, { sum: number }>(
-      template`select sum(n)::integer as sum from unnest(${template.placeholder('numbers')}::integer[]) n`,
+      ($) => template`select sum(n)::integer as sum from unnest(${$.numbers}::integer[]) n`,
+      { sum: 'int4' },
     )
     expect(await db.row(numbers, { numbers: [1, -2, 40] })).toEqual({ sum: 39 })
   })
@@ -31,9 +34,10 @@ describe('an array', () => {
 
 describe('a statement whose plan the server has lost or changed', () => {
   const look = statement<{ key: Buffer; isOn: boolean; names: string[] }, { found: boolean }>(
-    template`select true as found, plans.* from plans
-      where key = ${template.placeholder('key')} and is_on = ${template.placeholder('isOn')}
-        and name = any(${template.placeholder('names')}::text[])`,
+    ($) => template`select true as found, plans.* from plans
+      where key = ${$.key} and is_on = ${$.isOn}
+        and name = any(${$.names}::text[])`,
+    { found: 'bool' },
   )
   const input = { key: Buffer.from('c0ffee', 'hex'), isOn: true, names: ['one', 'two'] }
 
@@ -45,7 +49,10 @@ describe('a statement whose plan the server has lost or changed', () => {
       await sql.unsafe(`drop table if exists plans; create table plans (key bytea, is_on boolean, name text);
         insert into plans values ('\\xc0ffee', true, 'two')`)
       expect(await own.row(look, input)).toMatchObject({ found: true })
-      await own.rows(statement(template.raw(change)), {})
+      await own.rows(
+        statement<NoInput, unknown>(() => template.raw(change), {}),
+        {},
+      )
       expect(await own.row(look, input)).toMatchObject({ found: true })
     },
   )
@@ -53,9 +60,7 @@ describe('a statement whose plan the server has lost or changed', () => {
 
 describe('a statement that fails', () => {
   test('leaves nothing behind in the driver, however often', async () => {
-    const failing = statement<{ divisor: number }, unknown>(
-      template`select 1 / ${template.placeholder('divisor')}::integer`,
-    )
+    const failing = statement<{ divisor: number }, unknown>(($) => template`select 1 / ${$.divisor}::integer`, {})
     const fail = async (times: number) => {
       for (let i = 0; i < times; i++) await db.rows(failing, { divisor: 0 }).catch(() => {})
     }
@@ -66,7 +71,7 @@ describe('a statement that fails', () => {
   })
 
   test('because a parameter is missing is a mistake of ours, not a fault of the database', async () => {
-    const echo = statement<{ word: string }, unknown>(template`select ${template.placeholder('word')}::text as word`)
+    const echo = statement<{ word: string }, unknown>(($) => template`select ${$.word}::text as word`, {})
     const error: unknown = await db.rows(echo, {} as { word: string }).catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(TypeError)
     expect(String(error)).toContain('the parameter word of a statement is missing')

@@ -1,20 +1,95 @@
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
-import * as administration from '#src/features/accounts/administration.sql.ts'
-import type { Statement } from '#src/db/database.ts'
-import * as refreshTokens from '#src/features/sessions/rotation.sql.ts'
-import * as sessions from '#src/features/sessions/sessions.sql.ts'
+import { accountTypes } from '#src/features/accounts/accounts.sql.ts'
+import { recorded } from '#src/features/audit/audit.sql.ts'
+import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
+import { endedBut, sessionsOfUser, sessionStates } from '#src/features/sessions/sessions.sql.ts'
+import type { Database } from '#src/db/database.ts'
+import { type Compiled, type NoInput, statement } from '#src/db/statement.ts'
 import { signedUp } from '#test/support/actors.ts'
-import { startService } from '#test/support/service.ts'
+import { cloneDatabase, startService } from '#test/support/service.ts'
+import { describeStatement, faultsOfInputs, typeNames } from '#test/support/statements.ts'
 
-const textOf = (statement: unknown) => (statement as Statement<never, never>).text
+interface Found {
+  readonly file: string
+  readonly name: string
+  readonly statement: Compiled & { readonly row: Readonly<Record<string, string>> }
+}
+
+const files = globSync('src/**/*.sql.ts').toSorted()
+const found = (await Promise.all(files.map(statementsOf))).flat()
+const { sql } = await cloneDatabase()
+const names = await typeNames(sql)
+// As a trial of an import makes it, on the one connection there is.
+await sql`create temporary table import_trial (like users including all)`
+
+test('statements are exported by the *.sql.ts, where they are found', () => {
+  const written = globSync('src/**/*.ts').flatMap((file) => readFileSync(file, 'utf8').match(/= statement\b/g) ?? [])
+  expect(found).toHaveLength(written.length)
+})
 
 describe('the SQL of', () => {
-  test.each(Object.entries({ ...administration, ...refreshTokens, ...sessions }))(
-    '%s is as reviewed',
-    (_name, statement) => {
-      expect(textOf(statement)).toMatchSnapshot()
-    },
-  )
+  test.each(found)('$name is as reviewed', ({ statement: { text } }) => {
+    expect(text).toMatchSnapshot()
+  })
+})
+
+describe('as PostgreSQL describes it,', () => {
+  test.each(found)('$name returns the columns that it declares', async ({ statement }) => {
+    const { columns } = await describeStatement(sql, statement, names)
+    expect(columns).toEqual(statement.row)
+  })
+
+  test('every statement uses all fields of its input, each as what it is', async () => {
+    const inputs = found.map(async (one) => ({ ...one, ...(await describeStatement(sql, one.statement, names)) }))
+    expect(faultsOfInputs(await Promise.all(inputs))).toEqual([])
+  })
+})
+
+describe('the compiler refuses', () => {
+  test('a parameter that the input lacks, also where a part of the statement needs it', () => {
+    type Id = { id: number }
+    const owner = template`users`
+    const mistakes = [
+      // @ts-expect-error There is an `id` only.
+      statement<Id, never>(($) => template`select ${$.name}`, {}),
+      // @ts-expect-error An event has an origin.
+      statement<Id, never>(($) => recorded($, { type: 'user.updated', userId: template`${$.id}` }), {}),
+      // @ts-expect-error Nobody said which session to keep.
+      statement<Id, never>(($) => template`with ${endedBut($, owner)} select ${$.id}`, {}),
+      // @ts-expect-error A session is not known by a number.
+      statement<{ keepSessionId: number }, never>(($) => endedBut($, owner), {}),
+      // @ts-expect-error There is no input.
+      statement<NoInput, never>(($) => template`select ${$.id}`, {}),
+    ]
+    expect(mistakes).toHaveLength(5)
+  })
+
+  test('a column of another type, one that the row lacks, and one too few', () => {
+    type Named = { name: string | null }
+    const mistakes = [
+      // @ts-expect-error A name is text.
+      statement<NoInput, Named>(() => template`select null as name`, { name: 'int4' }),
+      // @ts-expect-error The row has no `id`.
+      statement<NoInput, Named>(() => template`select null as name, 1 as id`, { name: 'text', id: 'int4' }),
+      // @ts-expect-error The row has a name.
+      statement<NoInput, Named>(() => template`select null as name`, {}),
+      // @ts-expect-error Nothing is returned.
+      statement<NoInput, never>(() => template`select 1 as id`, { id: 'int4' }),
+      // @ts-expect-error A moment is read as a date.
+      statement<NoInput, { createdAt: string }>(() => template`select now() as "createdAt"`, accountTypes),
+    ]
+    expect(mistakes).toHaveLength(5)
+  })
+
+  test('an input without a field', () => {
+    const mistake = (db: Database) =>
+      // @ts-expect-error Whose sessions?
+      db.rows(sessionsOfUser, {})
+    expect(mistake).toBeInstanceOf(Function)
+  })
 })
 
 describe('the happy path', () => {
@@ -25,9 +100,16 @@ describe('the happy path', () => {
       await refresh()
       await me()
     })
-    expect(statements).toEqual([textOf(refreshTokens.rotateRefreshToken), textOf(sessions.sessionStates)])
+    expect(statements).toEqual([rotateRefreshToken.text, sessionStates.text])
   })
 })
+
+async function statementsOf(file: string): Promise<Found[]> {
+  const exported = Object.entries((await import(join(process.cwd(), file))) as Record<string, unknown>)
+  const isStatement = (value: unknown): value is Found['statement'] =>
+    typeof value === 'object' && value !== null && 'text' in value && 'row' in value
+  return exported.flatMap(([name, value]) => (isStatement(value) ? [{ file, name, statement: value }] : []))
+}
 
 /** The statements that really went out while `act` ran. */
 async function watched(db: object, act: () => Promise<void>): Promise<string[]> {

@@ -1,7 +1,8 @@
 import { setTimeout } from 'node:timers/promises'
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
-import { Database, statement } from '#src/db/database.ts'
+import { Database } from '#src/db/database.ts'
+import { statement } from '#src/db/statement.ts'
 import { Problem } from '#src/problem.ts'
 import { type Actor, form, formOf, password, post, type Reply, signedUp } from '#test/support/actors.ts'
 import { runAdminProcess } from '#test/support/admin.ts'
@@ -12,9 +13,7 @@ import { cloneDatabase, startService } from '#test/support/service.ts'
 
 const database = await cloneDatabase()
 const { app } = await startService({}, database)
-const wait = statement<{ seconds: number }, unknown>(
-  template`select pg_sleep(${template.placeholder('seconds')}::float)`,
-)
+const wait = statement<{ seconds: number }, unknown>(($) => template`select pg_sleep(${$.seconds}::float)`, {})
 /** What every request is promised. */
 const promisedMs = 3000
 
@@ -207,7 +206,7 @@ async function timed(act: () => Promise<Reply>): Promise<{ status: number; ms: n
 }
 
 describe('what a database in trouble says', () => {
-  const raise = statement<{ code: string }, unknown>(template`select complain(${template.placeholder('code')})`)
+  const raise = statement<{ code: string }, unknown>(($) => template`select complain(${$.code})`, {})
 
   test.each([
     '53100',

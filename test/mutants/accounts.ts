@@ -106,11 +106,11 @@ export const accountMutants = [
       ' and t.purpose <> spent.purpose',
     ],
     'new address: none of a disabled user': [
-      "u.id = ${input('userId')}::integer and u.is_active for key share",
-      "u.id = ${input('userId')}::integer for key share",
+      'u.id = ${$.userId}::integer and u.is_active for key share',
+      'u.id = ${$.userId}::integer for key share',
     ],
     'new address: its last link stays': [
-      '\n      and lower(t.email collate "C") <> lower(${input(\'email\')}::text collate "C")\n  )\n',
+      '\n      and lower(t.email collate "C") <> lower(${$.email}::text collate "C")\n  )\n',
       '\n  )\n',
     ],
     'another link: not to a disabled user': [
@@ -172,8 +172,8 @@ export const accountMutants = [
   }),
   ...mutantsOf('src/features/mail/outbox.sql.ts', mailer, {
     'outbox: a mail that is under way keeps its lease': [
-      'set due_at = now() + ${lease} where ${claimed}',
-      'set due_at = now() where ${claimed}',
+      'set due_at = now() + ${lease} where ${claimed($)}',
+      'set due_at = now() where ${claimed($)}',
     ],
     'outbox: a claim on what is out decides nothing': [
       ' and sent_at is null and dead_at is null`\n\n',
@@ -209,20 +209,17 @@ export const accountMutants = [
       'where sent_at is null and dead_at is null and due_at <= now()',
       'where sent_at is null and due_at <= now()',
     ],
-    'outbox: a mail that is under way is not claimed': [
-      "\n      and id <> all(${input('except')}::text[]::bigint[])",
-      '',
-    ],
+    'outbox: a mail that is under way is not claimed': ['\n      and id <> all(${$.except}::text[]::bigint[])', ''],
     'outbox: two workers claim no mail twice': [
-      "limit ${input('limit')}::integer for update skip locked",
-      "limit ${input('limit')}::integer",
+      'limit ${$.limit}::integer for update skip locked',
+      'limit ${$.limit}::integer',
     ],
     'outbox: a claim that has passed on decides nothing': [
-      " and claim = ${input('claim')}::integer and sent_at",
+      ' and claim = ${$.claim}::integer and sent_at',
       ' and sent_at',
     ],
     'outbox: what waits is not swept': [
-      "\n      and coalesce(sent_at, dead_at) < now() - make_interval(days => ${input('days')}::integer)",
+      '\n      and coalesce(sent_at, dead_at) < now() - make_interval(days => ${$.days}::integer)',
       '',
     ],
   }),

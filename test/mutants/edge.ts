@@ -214,14 +214,14 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/features/tokens/signing-keys.sql.ts', current, {
     'keys: of two rotations by age one happens': [
-      "\n      and created_at <= now() - make_interval(secs => ${input('minAgeSeconds')}::integer)",
-      "\n      and ${input('minAgeSeconds')}::integer is not null",
+      '\n      and created_at <= now() - make_interval(secs => ${$.minAgeSeconds}::integer)',
+      '\n      and ${$.minAgeSeconds}::integer is not null',
     ],
     'keys: nobody cuts short what others vouch for': [
       'greatest(${signingKeys}.verifies_until, excluded.verifies_until)',
       'excluded.verifies_until',
     ],
-    'keys: who extends cuts nothing short': [" and verifies_until < ${fromNow('seconds')}", ''],
+    'keys: who extends cuts nothing short': [' and verifies_until < ${fromNow($.seconds)}', ''],
     'keys: a retired one is not extended': ['and verifies_until > now() and verifies_until <', 'and verifies_until <'],
   }),
   ...mutantsOf('src/features/tokens/key-ring.ts', keys, {

@@ -43,8 +43,8 @@ export const rotationMutants = [
       'returning free',
     ],
     'shared rotation: a token never outlives its session': [
-      "successor_digest, refreshed_at,\n      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)",
-      "successor_digest, refreshed_at,\n      refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer)",
+      'successor_digest, refreshed_at,\n      least(refreshed_at + make_interval(secs => ${$.refreshSeconds}::integer), expires_at)',
+      'successor_digest, refreshed_at,\n      refreshed_at + make_interval(secs => ${$.refreshSeconds}::integer)',
     ],
   }),
   ...mutantsOf('src/features/sessions/rotation.ts', tests, {
@@ -107,12 +107,12 @@ export const rotationMutants = [
   }),
   ...mutantsOf('src/features/sessions/rotation.sql.ts', [...tests, 'test/features/sessions/sessions.test.ts'], {
     'rotate: the digest has to match': [
-      "and t.digest = ${input('digest')}\n      and t.expires_at",
-      "and ${input('digest')}::bytea is not null\n      and t.expires_at",
+      'and t.digest = ${$.digest}\n      and t.expires_at',
+      'and ${$.digest}::bytea is not null\n      and t.expires_at',
     ],
     'rotate: an expired token does not move the head': [
-      "and t.digest = ${input('digest')}\n      and t.expires_at > clock_timestamp()\n",
-      "and t.digest = ${input('digest')}\n",
+      't.digest = ${$.digest}\n      and t.expires_at > clock_timestamp()\n',
+      't.digest = ${$.digest}\n',
     ],
     'rotate: a revoked session does not move': [
       'and s.revoked_at is null and s.expires_at > clock_timestamp()\n      and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch\n    returning s.id, s.generation',
@@ -127,18 +127,18 @@ export const rotationMutants = [
       'and u.id = s.user_id and u.session_epoch = s.epoch\n    returning s.id, s.generation',
     ],
     'rotate: a token never outlives its session': [
-      "::bytea, refreshed_at,\n      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)",
-      "::bytea, refreshed_at,\n      refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer)",
+      '::bytea, refreshed_at,\n      least(refreshed_at + make_interval(secs => ${$.refreshSeconds}::integer), expires_at)',
+      '::bytea, refreshed_at,\n      refreshed_at + make_interval(secs => ${$.refreshSeconds}::integer)',
     ],
     'second look: the digest has to match': [
-      "t.generation = ${input('generation')}::integer\n    and t.digest = ${input('digest')}`",
-      "t.generation = ${input('generation')}::integer\n    and ${input('digest')}::bytea is not null`",
+      't.generation = ${$.generation}::integer\n    and t.digest = ${$.digest}`',
+      't.generation = ${$.generation}::integer\n    and ${$.digest}::bytea is not null`',
     ],
     'second look: an older epoch has ended': [
       's.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",\n    s.generation',
       's.revoked_at is not null as "sessionRevoked",\n    s.generation',
     ],
-    'late: holds only for the parent of the head': ["and s.generation = ${input('generation')}::integer + 1\n", '\n'],
+    'late: holds only for the parent of the head': ['and s.generation = ${$.generation}::integer + 1\n', '\n'],
     'late: is written once for a head': ['and s.late_generation is distinct from s.generation\n', ''],
     'late: counts on': ['then s.late_count + 1 else 1 end', 'then 1 else 1 end'],
     'late: begins anew': ['then s.late_count + 1 else 1 end', 'then s.late_count + 1 else s.late_count + 1 end'],
@@ -147,13 +147,13 @@ export const rotationMutants = [
       'sessionId: sql`granted.id`, from: sql`granted where false` })}',
     ],
     'reuse: leaves one event': [
-      "where id = ${input('sessionId')} and revoked_at is null returning id, user_id",
-      "where id = ${input('sessionId')} returning id, user_id",
+      'where id = ${$.sessionId} and revoked_at is null returning id, user_id',
+      'where id = ${$.sessionId} returning id, user_id',
     ],
   }),
-  ...mutantsOf('src/features/sessions/rotation.sql.ts', sweepTests, {
+  ...mutantsOf('src/features/sessions/sweep.sql.ts', sweepTests, {
     'sweep: keeps young tokens': [
-      "where t.issued_at < now() - make_interval(days => ${input('days')}::integer)\n",
+      'where t.issued_at < now() - make_interval(days => ${$.days}::integer)\n',
       'where t.issued_at < now()\n',
     ],
     'sweep: keeps the parent of a head': ['t.generation < s.generation - 1 or', 't.generation < s.generation or'],
@@ -162,7 +162,7 @@ export const rotationMutants = [
       'as is_spent',
     ],
     'sweep: keeps an idle session for the retention': [
-      "t.expires_at < now() - make_interval(days => ${input('days')}::integer) as is_idle",
+      't.expires_at < now() - make_interval(days => ${$.days}::integer) as is_idle',
       't.expires_at < now() as is_idle',
     ],
     'sweep: takes idle sessions': ['where a.is_idle for update', 'where a.is_idle and false for update'],

@@ -15,14 +15,11 @@ const logins = [
 
 export const sessionMutants = [
   ...mutantsOf('src/features/sessions/sessions.sql.ts', endings, {
-    'login: a changed password opens nothing': [
-      " and session_epoch = ${input('epoch')}::integer for share",
-      ' for share',
-    ],
+    'login: a changed password opens nothing': [' and session_epoch = ${$.epoch}::integer for share', ' for share'],
     'login: a disabled user opens nothing': ['and is_active and session_epoch', 'and session_epoch'],
     'login: the first token ends with its session': [
-      "least(now() + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)\n    from opened",
-      "now() + make_interval(secs => ${input('refreshSeconds')}::integer)\n    from opened",
+      'least(now() + make_interval(secs => ${$.refreshSeconds}::integer), expires_at)\n    from opened',
+      'now() + make_interval(secs => ${$.refreshSeconds}::integer)\n    from opened',
     ],
     'login: too many sessions end': [
       'from excess where s.id = excess.id and s.revoked_at',
@@ -55,8 +52,8 @@ export const sessionMutants = [
       'on u.id = s.user_id\n  where s.user_id',
     ],
     'list: none that was ended': [
-      "where s.user_id = ${input('userId')} and s.revoked_at is null and s.expires_at",
-      "where s.user_id = ${input('userId')} and s.expires_at",
+      'where s.user_id = ${$.userId} and s.revoked_at is null and s.expires_at',
+      'where s.user_id = ${$.userId} and s.expires_at',
     ],
     'list: none whose token has expired': [
       't.generation = s.generation and t.expires_at > now()',
@@ -76,24 +73,24 @@ export const sessionMutants = [
       'case when true then',
     ],
     'endings: only a session of the user is kept': [
-      "s.id = ${input('keepSessionId')}::uuid and s.user_id = owner.id and s.revoked_at is null",
-      "s.id = ${input('keepSessionId')}::uuid and s.revoked_at is null",
+      's.id = ${$.keepSessionId}::uuid and s.user_id = owner.id and s.revoked_at is null',
+      's.id = ${$.keepSessionId}::uuid and s.revoked_at is null',
     ],
     'end: only one of the user': [
-      "where id = ${input('sessionId')} and user_id = ${input('userId')} and revoked_at is null",
-      "where id = ${input('sessionId')} and revoked_at is null",
+      'where id = ${$.sessionId} and user_id = ${$.userId} and revoked_at is null',
+      'where id = ${$.sessionId} and revoked_at is null',
     ],
     'end: one that ended with the epoch is unknown': [
-      "and epoch = (select session_epoch from ${users} where id = ${input('userId')})\n",
+      'and epoch = (select session_epoch from ${users} where id = ${$.userId})\n',
       '\n',
     ],
     'password: is set only over the one that was checked': [
-      " and password_hash = ${input('passwordHash')} returning id, email, session_epoch",
+      ' and password_hash = ${$.passwordHash} returning id, email, session_epoch',
       ' returning id, email, session_epoch',
     ],
   }),
   ...mutantsOf(
-    'src/features/sessions/sessions.sql.ts',
+    'src/features/sessions/sweep.sql.ts',
     ['test/features/sessions/endings.test.ts', 'test/features/sessions/sweep.test.ts'],
     {
       'sweep: marks only older epochs': [
@@ -105,16 +102,16 @@ export const sessionMutants = [
         'set updated_at = now() from batch',
       ],
       'sweep: keeps ended sessions for the retention': [
-        "or revoked_at < now() - make_interval(days => ${input('days')}::integer)",
+        'or revoked_at < now() - make_interval(days => ${$.days}::integer)',
         'or revoked_at < now()',
       ],
       'sweep: keeps expired sessions for the retention': [
-        "where expires_at < now() - make_interval(days => ${input('days')}::integer)",
+        'where expires_at < now() - make_interval(days => ${$.days}::integer)',
         'where expires_at < now()',
       ],
       'sweep: passes over sessions that are held': [
-        "or revoked_at < now() - make_interval(days => ${input('days')}::integer)\n    limit 1000 for update skip locked",
-        "or revoked_at < now() - make_interval(days => ${input('days')}::integer)\n    limit 1000 for update",
+        'or revoked_at < now() - make_interval(days => ${$.days}::integer)\n    limit 1000 for update skip locked',
+        'or revoked_at < now() - make_interval(days => ${$.days}::integer)\n    limit 1000 for update',
       ],
     },
   ),
@@ -195,8 +192,8 @@ export const sessionMutants = [
       ],
       'administration: a deleted user is not listed': ['u.id <= edge.id) and u.deleted_at is null', 'u.id <= edge.id)'],
       'administration: a deleted user is not found': [
-        "where u.id = ${input('id')}::integer and u.deleted_at is null`",
-        "where u.id = ${input('id')}::integer`",
+        'where u.id = ${$.id}::integer and u.deleted_at is null`',
+        'where u.id = ${$.id}::integer`',
       ],
       'administration: of a deleted user one event is shown': [
         "e.type = 'user.deleted' or not exists",
@@ -259,7 +256,7 @@ export const sessionMutants = [
   ...mutantsOf('src/features/login/pending.sql.ts', ['test/features/login/pending.test.ts'], {
     'pending: has as many tries as it has': ['and tries_left > 0 ', ''],
     'pending: has an end, for a try': ['and tries_left > 0 and expires_at > clock_timestamp()', 'and tries_left > 0'],
-    'pending: is of one kind': ["and kind = ${input('kind')} and tries_left", 'and tries_left'],
+    'pending: is of one kind': ['and kind = ${$.kind} and tries_left', 'and tries_left'],
     'pending: is bounded for a user': [
       'delete from ${authSessions} a using excess where',
       'delete from ${authSessions} a using excess where false and',

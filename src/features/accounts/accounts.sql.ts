@@ -1,20 +1,26 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
-import { columns, statement } from '#src/db/database.ts'
+import { columns, columnTypes, type NoInput, type Parameters, statement } from '#src/db/statement.ts'
 import { type LinkInput, mailedLink } from '#src/features/recovery/links.sql.ts'
 import { oneTimeTokens, outbox, type User, users } from '#src/db/schema.ts'
 
-const input = sql.placeholder
-
 /** What the rest of the code may know of a user; never the password's hash. */
-export type Account = Pick<
-  User,
-  'id' | 'email' | 'username' | 'fullName' | 'roles' | 'isActive' | 'emailVerifiedAt' | 'createdAt'
->
-const accountNames = ['id', 'email', 'username', 'fullName', 'roles', 'isActive', 'emailVerifiedAt', 'createdAt']
+export type Account = Pick<User, (typeof accountNames)[number]>
+const accountNames = [
+  'id',
+  'email',
+  'username',
+  'fullName',
+  'roles',
+  'isActive',
+  'emailVerifiedAt',
+  'createdAt',
+] as const satisfies (keyof User)[]
 
 /** The select list of an `Account`. */
 export const accountColumns = (alias: string) => columns(users, alias, accountNames)
+/** Its types. */
+export const accountTypes = columnTypes(users, accountNames)
 
 export type Credentials = Account & Pick<User, 'passwordHash' | 'sessionEpoch'>
 
@@ -32,55 +38,68 @@ export const rolesFromTo = (from: SQL, to: SQL): SQL =>
  * Creates a user and queues the link that confirms the address, if there is one to confirm; fails on the unique index
  * `users_email_key` or `users_username_key` (SQLSTATE 23505).
  */
-export const createUser = statement<Origin & LinkInput & NewUser, Account>(sql`
+export const createUser = statement<Origin & LinkInput & NewUser, Account>(
+  ($) => sql`
   with created as (
     insert into ${users} (email, username, full_name, password_hash, roles, email_verified_at)
-    values (${input('email')}, ${input('username')}, ${input('fullName')}, ${input('passwordHash')}, ${input('roles')}::text[],
-      case when ${input('emailIsConfirmed')}::boolean then now() end)
+    values (${$.email}, ${$.username}, ${$.fullName}, ${$.passwordHash}, ${$.roles}::text[],
+      case when ${$.emailIsConfirmed}::boolean then now() end)
     returning *
-  ), ${mailedLink('email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`(select * from created where email_verified_at is null) created` })}, audited as (
-    ${recorded({ type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${input('byOperator')}::boolean` })}
+  ), ${mailedLink($, 'email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`(select * from created where email_verified_at is null) created` })}, audited as (
+    ${recorded($, { type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${$.byOperator}::boolean` })}
   ), audited_creation as (
-    ${recorded({ type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${input('byOperator')}::boolean` })}
+    ${recorded($, { type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${$.byOperator}::boolean` })}
   )
-  select ${accountColumns('created')} from created`)
+  select ${accountColumns('created')} from created`,
+  accountTypes,
+)
 
 const credentialColumns = sql`${accountColumns('u')}, u.password_hash as "passwordHash", u.session_epoch as "sessionEpoch"`
+const credentialTypes = { ...accountTypes, passwordHash: 'text', sessionEpoch: 'int4' } as const
 
 /** Finds a user by e-mail address, without regard to case. */
 export const userByEmail = statement<{ name: string }, Credentials>(
-  sql`select ${credentialColumns} from ${users} u where lower(u.email collate "C") = lower(${input('name')}::text collate "C")`,
-  true,
+  ($) =>
+    sql`select ${credentialColumns} from ${users} u where lower(u.email collate "C") = lower(${$.name}::text collate "C")`,
+  credentialTypes,
+  { repeatable: true },
 )
 
 /** Finds a user by username, without regard to case. */
 export const userByUsername = statement<{ name: string }, Credentials>(
-  sql`select ${credentialColumns} from ${users} u where lower(u.username collate "C") = lower(${input('name')}::text collate "C")`,
-  true,
+  ($) =>
+    sql`select ${credentialColumns} from ${users} u where lower(u.username collate "C") = lower(${$.name}::text collate "C")`,
+  credentialTypes,
+  { repeatable: true },
 )
 
 /** Finds a user with the stored hash, for a check of the current password. */
 export const userById = statement<{ id: number }, Credentials>(
-  sql`select ${credentialColumns} from ${users} u where u.id = ${input('id')} and u.deleted_at is null`,
-  true,
+  ($) => sql`select ${credentialColumns} from ${users} u where u.id = ${$.id} and u.deleted_at is null`,
+  credentialTypes,
+  { repeatable: true },
 )
 
 /** Replaces a hash of older parameters, unless the password has changed meanwhile. */
-export const upgradePasswordHash = statement<{ id: number; passwordHash: string; newHash: string }, { id: number }>(sql`
-  update ${users} set password_hash = ${input('newHash')}
-  where id = ${input('id')} and password_hash = ${input('passwordHash')} returning id`)
+export const upgradePasswordHash = statement<{ id: number; passwordHash: string; newHash: string }, { id: number }>(
+  ($) => sql`
+  update ${users} set password_hash = ${$.newHash}
+  where id = ${$.id} and password_hash = ${$.passwordHash} returning id`,
+  { id: 'int4' },
+)
 
 /** Changes the fields whose `set…` flag is true; an event tells which really changed. */
 export const updateProfile = statement<
   Origin & { id: number; setFullName: boolean; fullName: string | null; setUsername: boolean; username: string | null },
   Account
->(sql`
+>(
+  ($) => sql`
   with target as (
-    select * from ${users} where id = ${input('id')} and deleted_at is null for no key update
+    select * from ${users} where id = ${$.id} and deleted_at is null for no key update
   ), wanted as (
     select id,
-      case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end as full_name,
-      case when ${input('setUsername')}::boolean then ${input('username')}::text else username end as username
+      case when ${$.setFullName}::boolean then ${$.fullName}::text else full_name end as full_name,
+      case when ${$.setUsername}::boolean then ${$.username}::text else username end as username
     from target
   ), difference as (
     select w.*, array_remove(array[
@@ -92,26 +111,28 @@ export const updateProfile = statement<
     update ${users} u set full_name = d.full_name, username = d.username, updated_at = now()
     from difference d where u.id = d.id and cardinality(d.fields) > 0 returning u.*, d.fields
   ), audited as (
-    ${recorded({ type: 'user.updated', userId: sql`changed.id`, actorId: sql`changed.id`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
+    ${recorded($, { type: 'user.updated', userId: sql`changed.id`, actorId: sql`changed.id`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
   )
   select ${accountColumns('c')} from changed c
   union all
-  select ${accountColumns('t')} from target t where not exists (select from changed)`)
+  select ${accountColumns('t')} from target t where not exists (select from changed)`,
+  accountTypes,
+)
 
 /**
  * CTEs that lock the user `id` and, if `endangered` may cost an administrator, every active administrator in the order of
  * their ids. A lock that was waited for gives the newest version of its row, so `target.is_last_admin` is true to the
  * moment, whatever the snapshot of the statement says.
  */
-export const lockedTarget = (endangered: SQL): SQL => sql`
+export const lockedTarget = ($: Parameters<{ id: number }>, endangered: SQL): SQL => sql`
   locked as (
     select * from ${users}
-    where id = ${input('id')}::integer and deleted_at is null or (${endangered} and 'admin' = any(roles) and is_active)
+    where id = ${$.id}::integer and deleted_at is null or (${endangered} and 'admin' = any(roles) and is_active)
     order by id for update
   ), target as (
     select l.*, ${endangered} and 'admin' = any(l.roles) and l.is_active
       and not exists (select from locked o where o.id <> l.id and 'admin' = any(o.roles) and o.is_active) as is_last_admin
-    from locked l where l.id = ${input('id')}::integer
+    from locked l where l.id = ${$.id}::integer
   )`
 
 /**
@@ -121,8 +142,9 @@ export const lockedTarget = (endangered: SQL): SQL => sql`
 export const deleteUser = statement<
   Origin & { id: number; actorId: number | null },
   { isLastAdmin: boolean; deleted: boolean }
->(sql`
-  with ${lockedTarget(sql`true`)}, gone as (
+>(
+  ($) => sql`
+  with ${lockedTarget($, sql`true`)}, gone as (
     update ${users} u set email = null, username = null, full_name = null, password_hash = null, email_verified_at = null,
       roles = '{}', is_active = false, session_epoch = u.session_epoch + 1, sessions_ended_at = null,
       deleted_at = clock_timestamp(), updated_at = now()
@@ -132,12 +154,15 @@ export const deleteUser = statement<
   ), mails as (
     delete from ${outbox} m using gone where m.user_id = gone.id and m.sent_at is null and m.dead_at is null
   ), audited as (
-    ${recorded({ type: 'user.deleted', userId: sql`gone.id`, actorId: sql`${input('actorId')}::integer`, from: sql`gone` })}
+    ${recorded($, { type: 'user.deleted', userId: sql`gone.id`, actorId: sql`${$.actorId}::integer`, from: sql`gone` })}
   )
-  select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`)
+  select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`,
+  { isLastAdmin: 'bool', deleted: 'bool' },
+)
 
 /** How many users there are. */
-export const userCount = statement<Record<string, never>, { count: number }>(
-  sql`select count(*)::integer as count from ${users} where deleted_at is null`,
-  true,
+export const userCount = statement<NoInput, { count: number }>(
+  () => sql`select count(*)::integer as count from ${users} where deleted_at is null`,
+  { count: 'int4' },
+  { repeatable: true },
 )

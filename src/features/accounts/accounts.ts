@@ -81,7 +81,6 @@ export async function replacePassword(
     userId: account.id,
     actorId: account.id,
     keepSessionId: sessionId,
-    reason: 'password_change',
     passwordHash,
     newHash: await core.passwords.hash(newPassword),
   })

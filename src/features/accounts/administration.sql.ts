@@ -1,16 +1,13 @@
 import { sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
-import { statement } from '#src/db/database.ts'
+import { statement } from '#src/db/statement.ts'
 import { type LinkInput, mailedLink } from '#src/features/recovery/links.sql.ts'
 import { notified } from '#src/features/mail/outbox.sql.ts'
 import { type AuditEvent, auditEvents, oneTimeTokens, users } from '#src/db/schema.ts'
-import type { RevokeReason } from '#src/features/sessions/revoke-reasons.ts'
 import { endedBut, epochRaised } from '#src/features/sessions/sessions.sql.ts'
-import { type Account, accountColumns, lockedTarget, rolesFromTo } from './accounts.sql.ts'
+import { type Account, accountColumns, accountTypes, lockedTarget, rolesFromTo } from './accounts.sql.ts'
 
-const input = sql.placeholder
-
-export interface UserFilter extends Record<string, unknown> {
+export interface UserFilter {
   /** A LIKE pattern; the database knows best what its locale takes for the same letter. */
   readonly pattern: string | null
   readonly role: string | null
@@ -31,44 +28,58 @@ type Nullable<T> = { [K in keyof T]: T[K] | null }
  * looked at. One row of nulls when there are none.
  */
 export const usersWhere = statement<UserFilter, FoundUser>(
-  sql`
+  ($) => sql`
   select edge.id as "lastSeen", ${accountColumns('u')}
   from (values (1)) one left join (
-    select id from ${users} where id > ${input('after')}::integer
+    select id from ${users} where id > ${$.after}::integer
     order by id offset ${sql.raw(String(searchWindow - 1))} limit 1
   ) edge on true left join lateral (
     select * from ${users} u
-    where u.id > ${input('after')}::integer and (edge.id is null or u.id <= edge.id) and u.deleted_at is null
-      and (${input('isActive')}::boolean is null or u.is_active = ${input('isActive')}::boolean)
-      and (${input('role')}::text is null or ${input('role')}::text = any(u.roles))
-      and (${input('pattern')}::text is null or lower(u.email) like lower(${input('pattern')}::text)
-        or lower(u.username) like lower(${input('pattern')}::text)
-        or lower(u.full_name) like lower(${input('pattern')}::text))
-    order by u.id limit ${input('limit')}::integer
+    where u.id > ${$.after}::integer and (edge.id is null or u.id <= edge.id) and u.deleted_at is null
+      and (${$.isActive}::boolean is null or u.is_active = ${$.isActive}::boolean)
+      and (${$.role}::text is null or ${$.role}::text = any(u.roles))
+      and (${$.pattern}::text is null or lower(u.email) like lower(${$.pattern}::text)
+        or lower(u.username) like lower(${$.pattern}::text)
+        or lower(u.full_name) like lower(${$.pattern}::text))
+    order by u.id limit ${$.limit}::integer
   ) u on true
   order by u.id`,
-  true,
+  { lastSeen: 'int4', ...accountTypes },
+  { repeatable: true },
 )
 
 /** A user by id. */
 export const accountById = statement<{ id: number }, Account>(
-  sql`select ${accountColumns('u')} from ${users} u where u.id = ${input('id')}::integer and u.deleted_at is null`,
-  true,
+  ($) => sql`select ${accountColumns('u')} from ${users} u where u.id = ${$.id}::integer and u.deleted_at is null`,
+  accountTypes,
+  { repeatable: true },
 )
 
 export type EventRow = Omit<AuditEvent, 'id'> & { id: string }
 
 /** Events of one user, newest first, with ids below `before`; of a deleted one only that they were deleted. */
 export const eventsOfUser = statement<{ id: number; before: string; limit: number }, EventRow>(
-  sql`
+  ($) => sql`
   select e.id::text as id, e.created_at as "createdAt", e.type, e.user_id as "userId", e.actor_id as "actorId",
     e.session_id as "sessionId", e.ip, e.user_agent as "userAgent", e.request_id as "requestId", e.detail
   from ${auditEvents} e
-  where e.user_id = ${input('id')}::integer and e.id < ${input('before')}::bigint and (
+  where e.user_id = ${$.id}::integer and e.id < ${$.before}::bigint and (
     e.type = 'user.deleted' or not exists (select from ${users} u where u.id = e.user_id and u.deleted_at is not null)
   )
-  order by e.id desc limit ${input('limit')}::integer`,
-  true,
+  order by e.id desc limit ${$.limit}::integer`,
+  {
+    id: 'text',
+    createdAt: 'timestamptz',
+    type: 'text',
+    userId: 'int4',
+    actorId: 'int4',
+    sessionId: 'uuid',
+    ip: 'text',
+    userAgent: 'text',
+    requestId: 'text',
+    detail: 'jsonb',
+  },
+  { repeatable: true },
 )
 
 export interface UserChangeInput extends Origin {
@@ -86,7 +97,6 @@ export interface UserChangeInput extends Origin {
   /** Whether the change could take an active administrator away. */
   readonly endangersAdmin: boolean
   readonly keepSessionId: null
-  readonly reason: RevokeReason
 }
 
 export type UserChangeRow = Account & { readonly isLastAdmin: boolean; readonly ended: number }
@@ -101,17 +111,18 @@ const changeDetail = sql`jsonb_build_object('fields', changed.fields)
  * address has to be confirmed anew by a link that goes to it, the old one is told, and links that went to it end. No row
  * if there is no such user.
  */
-export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(sql`
-  with ${lockedTarget(sql`${input('endangersAdmin')}::boolean`)}, wanted as (
+export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(
+  ($) => sql`
+  with ${lockedTarget($, sql`${$.endangersAdmin}::boolean`)}, wanted as (
     select id, is_last_admin, session_epoch,
-      case when ${input('setFullName')}::boolean then ${input('fullName')}::text else full_name end as full_name,
-      coalesce(${input('username')}::text, username) as username,
-      coalesce(${input('email')}::text, email) as email,
-      coalesce(${input('isActive')}::boolean, is_active) as is_active,
+      case when ${$.setFullName}::boolean then ${$.fullName}::text else full_name end as full_name,
+      coalesce(${$.username}::text, username) as username,
+      coalesce(${$.email}::text, email) as email,
+      coalesce(${$.isActive}::boolean, is_active) as is_active,
       case
-        when ${input('roles')}::text[] is not null then ${input('roles')}::text[]
-        when ${input('grant')}::text <> all(roles) then roles || ${input('grant')}::text
-        else array_remove(roles, ${input('revoke')}::text)
+        when ${$.roles}::text[] is not null then ${$.roles}::text[]
+        when ${$.grant}::text <> all(roles) then roles || ${$.grant}::text
+        else array_remove(roles, ${$.revoke}::text)
       end as roles
     from target
   ), difference as (
@@ -136,42 +147,50 @@ export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(
     returning u.*, d.fields, d.is_disabled, d.is_moved, d.old_email, d.old_roles
   ), moved as (
     select * from changed where is_moved
-  ), ${mailedLink('email_verify', { userId: sql`reachable.id`, email: sql`reachable.email`, from: sql`(select * from moved where is_active) reachable` })},
+  ), ${mailedLink($, 'email_verify', { userId: sql`reachable.id`, email: sql`reachable.email`, from: sql`(select * from moved where is_active) reachable` })},
   unlinked as (
     delete from ${oneTimeTokens} o using moved
     where o.user_id = moved.id and (o.purpose <> 'email_verify' or not exists (select from link))
   ), ${notified({ template: 'email-changed', userId: sql`moved.id`, recipient: sql`moved.old_email`, from: sql`moved` })},
-  ${endedBut(sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
-    ${recorded({ type: 'user.updated', userId: sql`changed.id`, actorId: sql`${input('actorId')}::integer`, detail: changeDetail, from: sql`changed` })}
+  ${endedBut($, sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
+    ${recorded($, { type: 'user.updated', userId: sql`changed.id`, actorId: sql`${$.actorId}::integer`, detail: changeDetail, from: sql`changed` })}
   ), now_is as (
     select ${accountColumns('c')} from changed c
     union all
     select ${accountColumns('t')} from target t where not exists (select from changed)
   )
   select now_is.*, target.is_last_admin as "isLastAdmin", (select count from ended) as ended
-  from now_is join target on target.id = now_is.id`)
+  from now_is join target on target.id = now_is.id`,
+  { ...accountTypes, isLastAdmin: 'bool', ended: 'int4' },
+)
 
 type Act = Origin & { id: number; actorId: number | null }
 
 /** Marks the address of a user as confirmed; no row if there is none, or nothing to change. */
-export const confirmEmailOf = statement<Act, { id: number }>(sql`
+export const confirmEmailOf = statement<Act, { id: number }>(
+  ($) => sql`
   with confirmed as (
     update ${users} set email_verified_at = now(), updated_at = now()
-    where id = ${input('id')}::integer and email is not null and email_verified_at is null and deleted_at is null
+    where id = ${$.id}::integer and email is not null and email_verified_at is null and deleted_at is null
     returning id
   ), audited as (
-    ${recorded({ type: 'email.verified', userId: sql`confirmed.id`, actorId: sql`${input('actorId')}::integer`, from: sql`confirmed` })}
+    ${recorded($, { type: 'email.verified', userId: sql`confirmed.id`, actorId: sql`${$.actorId}::integer`, from: sql`confirmed` })}
   )
-  select id from confirmed`)
+  select id from confirmed`,
+  { id: 'int4' },
+)
 
 /** Sets a password, ends every session by the epoch, and outstanding links; tells the user. */
-export const setPasswordOf = statement<Act & { newHash: string }, { id: number }>(sql`
+export const setPasswordOf = statement<Act & { newHash: string }, { id: number }>(
+  ($) => sql`
   with owner as (
-    update ${users} set password_hash = ${input('newHash')}, ${epochRaised}, updated_at = now()
-    where id = ${input('id')}::integer and deleted_at is null returning id, email
+    update ${users} set password_hash = ${$.newHash}, ${epochRaised}, updated_at = now()
+    where id = ${$.id}::integer and deleted_at is null returning id, email
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
   ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
-    ${recorded({ type: 'password.reset', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, from: sql`owner` })}
+    ${recorded($, { type: 'password.reset', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, from: sql`owner` })}
   )
-  select id from owner`)
+  select id from owner`,
+  { id: 'int4' },
+)

@@ -83,7 +83,6 @@ export async function changeUser(core: Core, id: number, change: UserChange, act
       isActive,
       endangersAdmin: isActive === false || revoke === 'admin' || roles?.includes('admin') === false,
       keepSessionId: null,
-      reason: 'disabled',
       ...newLink(core, 'email_verify'),
     }),
   )

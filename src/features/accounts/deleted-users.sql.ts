@@ -1,8 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { statement } from '#src/db/database.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import { auditEvents, outbox, refreshTokens, sessions, users } from '#src/db/schema.ts'
-
-type Sweep = Record<string, never>
 
 /** Up to 1,000 rows for each deleted user, found by an index, and 1,000 in all. */
 const ofDeletedUsers = (columns: SQL, rows: SQL): SQL => sql`
@@ -10,7 +8,8 @@ const ofDeletedUsers = (columns: SQL, rows: SQL): SQL => sql`
   where u.deleted_at is not null limit 1000`
 
 /** Deletes up to 1,000 refresh tokens of deleted users: before their sessions, which would take them along all at once. */
-export const sweepTokensOfDeleted = statement<Sweep, { deleted: number }>(sql`
+export const sweepTokensOfDeleted = statement<NoInput, { deleted: number }>(
+  () => sql`
   with batch as (
     ${ofDeletedUsers(
       sql`r.session_id, r.generation`,
@@ -20,10 +19,13 @@ export const sweepTokensOfDeleted = statement<Sweep, { deleted: number }>(sql`
     delete from ${refreshTokens} t using batch
     where t.session_id = batch.session_id and t.generation = batch.generation returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)
 
 /** Deletes up to 1,000 sessions of deleted users. */
-export const sweepSessionsOfDeleted = statement<Sweep, { deleted: number }>(sql`
+export const sweepSessionsOfDeleted = statement<NoInput, { deleted: number }>(
+  () => sql`
   with batch as (
     ${ofDeletedUsers(
       sql`r.id`,
@@ -33,10 +35,13 @@ export const sweepSessionsOfDeleted = statement<Sweep, { deleted: number }>(sql`
   ), gone as (
     delete from ${sessions} s using batch where s.id = batch.id returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)
 
 /** Deletes up to 1,000 events of deleted users, all but that they were deleted. */
-export const sweepEventsOfDeleted = statement<Sweep, { deleted: number }>(sql`
+export const sweepEventsOfDeleted = statement<NoInput, { deleted: number }>(
+  () => sql`
   with batch as (
     ${ofDeletedUsers(
       sql`r.id`,
@@ -45,19 +50,25 @@ export const sweepEventsOfDeleted = statement<Sweep, { deleted: number }>(sql`
   ), gone as (
     delete from ${auditEvents} e using batch where e.id = batch.id returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)
 
 /** Deletes up to 1,000 mails of deleted users. */
-export const sweepMailsOfDeleted = statement<Sweep, { deleted: number }>(sql`
+export const sweepMailsOfDeleted = statement<NoInput, { deleted: number }>(
+  () => sql`
   with batch as (
     ${ofDeletedUsers(sql`r.id`, sql`select m.id from ${outbox} m where m.user_id = u.id`)}
   ), gone as (
     delete from ${outbox} m using batch where m.id = batch.id returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)
 
 /** Deletes up to 1,000 rows of deleted users of whom nothing else is left. */
-export const sweepDeletedUsers = statement<Sweep, { deleted: number }>(sql`
+export const sweepDeletedUsers = statement<NoInput, { deleted: number }>(
+  () => sql`
   with batch as (
     select u.id from ${users} u
     where u.deleted_at is not null
@@ -68,4 +79,6 @@ export const sweepDeletedUsers = statement<Sweep, { deleted: number }>(sql`
   ), gone as (
     delete from ${users} u using batch where u.id = batch.id returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)

@@ -1,10 +1,10 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { statement } from '#src/db/database.ts'
+import { type Parameters, statement } from '#src/db/statement.ts'
 import type { EventType } from './event-types.ts'
 import { auditEvents } from '#src/db/schema.ts'
 
 /** Where a request came from, as the audit trail records it. */
-export interface Origin extends Record<string, unknown> {
+export interface Origin {
   readonly ip: string | null
   readonly userAgent: string | null
   readonly requestId: string | null
@@ -22,11 +22,11 @@ interface AuditSource {
 }
 
 /** The INSERT that records events in the same statement as their cause; takes its origin from the input. */
-export function recorded({ type, ...event }: AuditSource): SQL {
-  return insertion({ ...event, type: sql.raw(`'${type}'`) })
+export function recorded($: Parameters<Origin>, { type, ...event }: AuditSource): SQL {
+  return insertion($, { ...event, type: sql.raw(`'${type}'`) })
 }
 
-function insertion(event: Omit<AuditSource, 'type'> & { readonly type: SQL }): SQL {
+function insertion($: Parameters<Origin>, event: Omit<AuditSource, 'type'> & { readonly type: SQL }): SQL {
   const {
     type,
     userId,
@@ -36,8 +36,8 @@ function insertion(event: Omit<AuditSource, 'type'> & { readonly type: SQL }): S
     from,
   } = event
   return sql`insert into ${auditEvents} (type, user_id, actor_id, session_id, ip, user_agent, request_id, detail)
-    select ${type}, ${userId}, ${actorId}, ${sessionId}, ${sql.placeholder('ip')}::text,
-      ${sql.placeholder('userAgent')}::text, ${sql.placeholder('requestId')}::text, ${detail}
+    select ${type}, ${userId}, ${actorId}, ${sessionId}, ${$.ip}::text,
+      ${$.userAgent}::text, ${$.requestId}::text, ${detail}
     ${from ? sql`from ${from}` : sql``}`
 }
 
@@ -46,21 +46,26 @@ export const recordEvent = statement<
   Origin & { type: EventType; userId: number | null; actorId: number | null; detail: string | null },
   never
 >(
-  insertion({
-    type: sql`${sql.placeholder('type')}::text`,
-    userId: sql`${sql.placeholder('userId')}::integer`,
-    actorId: sql`${sql.placeholder('actorId')}::integer`,
-    detail: sql`${sql.placeholder('detail')}::text::jsonb`,
-  }),
+  ($) =>
+    insertion($, {
+      type: sql`${$.type}::text`,
+      userId: sql`${$.userId}::integer`,
+      actorId: sql`${$.actorId}::integer`,
+      detail: sql`${$.detail}::text::jsonb`,
+    }),
+  {},
 )
 
 /** Deletes up to 1,000 events older than the retention (days). */
-export const sweepAuditEvents = statement<{ days: number }, { deleted: number }>(sql`
+export const sweepAuditEvents = statement<{ days: number }, { deleted: number }>(
+  ($) => sql`
   with batch as (
     select id from ${auditEvents}
-    where created_at < now() - make_interval(days => ${sql.placeholder('days')}::integer)
+    where created_at < now() - make_interval(days => ${$.days}::integer)
     order by created_at limit 1000 for update skip locked
   ), gone as (
     delete from ${auditEvents} using batch where ${auditEvents}.id = batch.id returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)

@@ -1,8 +1,6 @@
 import { sql } from 'drizzle-orm/sql'
-import { statement } from '#src/db/database.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import { authSessions } from '#src/db/schema.ts'
-
-const input = sql.placeholder
 
 /** Of one user and one kind; whoever begins one more loses the one that ends first. */
 const mostOfUser = 5
@@ -11,17 +9,20 @@ const mostOfUser = 5
 export const insertPending = statement<
   { digest: Buffer; kind: string; userId: number | null; data: Buffer; tries: number; seconds: number },
   never
->(sql`
+>(
+  ($) => sql`
   with excess as (
     select digest from ${authSessions}
-    where user_id = ${input('userId')}::integer and kind = ${input('kind')}::text
+    where user_id = ${$.userId}::integer and kind = ${$.kind}::text
     order by expires_at desc offset ${sql.raw(String(mostOfUser - 1))}
   ), gone as (
     delete from ${authSessions} a using excess where a.digest = excess.digest
   )
   insert into ${authSessions} (digest, kind, user_id, data, tries_left, expires_at)
-  values (${input('digest')}, ${input('kind')}, ${input('userId')}::integer, ${input('data')}, ${input('tries')},
-    now() + make_interval(secs => ${input('seconds')}::integer))`)
+  values (${$.digest}, ${$.kind}, ${$.userId}::integer, ${$.data}, ${$.tries}::integer,
+    now() + make_interval(secs => ${$.seconds}::integer))`,
+  {},
+)
 
 export interface PendingRow {
   readonly userId: number | null
@@ -29,22 +30,31 @@ export interface PendingRow {
 }
 
 /** Spends a try; no row when it is unknown, past its end, or without tries. */
-export const spendTry = statement<{ digest: Buffer; kind: string }, PendingRow>(sql`
+export const spendTry = statement<{ digest: Buffer; kind: string }, PendingRow>(
+  ($) => sql`
   update ${authSessions} set tries_left = tries_left - 1
-  where digest = ${input('digest')} and kind = ${input('kind')} and tries_left > 0 and expires_at > clock_timestamp()
-  returning user_id as "userId", data`)
+  where digest = ${$.digest} and kind = ${$.kind} and tries_left > 0 and expires_at > clock_timestamp()
+  returning user_id as "userId", data`,
+  { userId: 'int4', data: 'bytea' },
+)
 
 /** Ends it; of any number at once one gets the row. */
-export const takePending = statement<{ digest: Buffer; kind: string }, PendingRow>(sql`
+export const takePending = statement<{ digest: Buffer; kind: string }, PendingRow>(
+  ($) => sql`
   delete from ${authSessions}
-  where digest = ${input('digest')} and kind = ${input('kind')} and expires_at > clock_timestamp()
-  returning user_id as "userId", data`)
+  where digest = ${$.digest} and kind = ${$.kind} and expires_at > clock_timestamp()
+  returning user_id as "userId", data`,
+  { userId: 'int4', data: 'bytea' },
+)
 
 /** Deletes up to 1,000 that are past their end. */
-export const sweepPending = statement<Record<string, never>, { deleted: number }>(sql`
+export const sweepPending = statement<NoInput, { deleted: number }>(
+  () => sql`
   with batch as (
     select digest from ${authSessions} where expires_at < now() limit 1000 for update skip locked
   ), gone as (
     delete from ${authSessions} a using batch where a.digest = batch.digest returning 1
   )
-  select count(*)::integer as deleted from gone`)
+  select count(*)::integer as deleted from gone`,
+  { deleted: 'int4' },
+)

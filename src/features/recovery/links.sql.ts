@@ -2,11 +2,10 @@ import { type SQL, sql } from 'drizzle-orm/sql'
 import { mailOf, type OneTimePurpose } from '#src/features/mail/mails.ts'
 import { queued, withinQuota } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens } from '#src/db/schema.ts'
-
-const input = sql.placeholder
+import type { Parameters } from '#src/db/statement.ts'
 
 /** The parameters of a new link. */
-export interface LinkInput extends Record<string, unknown> {
+export interface LinkInput {
   readonly nonce: string | null
   readonly digest: Buffer | null
 }
@@ -24,12 +23,16 @@ interface NewLink {
  * The CTEs that store a link, in the place of an older one of the same purpose, and queue its mail. Over the quota of the
  * address neither is written: the older link, whose mail went out, stays as it is.
  */
-export function mailedLink(purpose: OneTimePurpose, { userId, email, from, onceAMinute = false }: NewLink): SQL {
+export function mailedLink(
+  $: Parameters<LinkInput>,
+  purpose: OneTimePurpose,
+  { userId, email, from, onceAMinute = false }: NewLink,
+): SQL {
   const { template, hours } = mailOf(purpose)
   const name = sql.raw(`'${purpose}'`)
   return sql`link_quota as (${withinQuota({ kind: 'link', recipient: email, from })}), link as (
     insert into ${oneTimeTokens} (user_id, purpose, digest, email, expires_at)
-    select ${userId}, ${name}, ${input('digest')}::bytea, ${email}, now() + make_interval(hours => ${sql.raw(String(hours))})
+    select ${userId}, ${name}, ${$.digest}::bytea, ${email}, now() + make_interval(hours => ${sql.raw(String(hours))})
     from ${from}, link_quota
     on conflict (user_id, purpose) do update
       set digest = excluded.digest, email = excluded.email, created_at = now(), expires_at = excluded.expires_at
@@ -41,7 +44,7 @@ export function mailedLink(purpose: OneTimePurpose, { userId, email, from, onceA
       userId: sql`link.user_id`,
       recipient: sql`link.email`,
       // Enough for who has the key, nothing for who has only the database.
-      data: sql`jsonb_build_object('purpose', ${name}::text, 'nonce', ${input('nonce')}::text)`,
+      data: sql`jsonb_build_object('purpose', ${name}::text, 'nonce', ${$.nonce}::text)`,
       from: sql`link`,
     })}
   )`

@@ -1,30 +1,32 @@
 import { sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
-import { statement } from '#src/db/database.ts'
+import { type Parameters, statement } from '#src/db/statement.ts'
 import { type LinkInput, mailedLink } from './links.sql.ts'
 import { notified } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, type User, users } from '#src/db/schema.ts'
 import { endedBut, epochRaised } from '#src/features/sessions/sessions.sql.ts'
 
-const input = sql.placeholder
-
 /** Queues a reset link if an active user has the address; writes one event in every case. */
-export const requestReset = statement<Origin & LinkInput & { email: string }, never>(sql`
+export const requestReset = statement<Origin & LinkInput & { email: string }, never>(
+  ($) => sql`
   with owner as (
     select id, email from ${users}
-    where lower(email collate "C") = lower(${input('email')}::text collate "C") and is_active
+    where lower(email collate "C") = lower(${$.email}::text collate "C") and is_active
     for key share
-  ), ${mailedLink('password_reset', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
-  ${recorded({ type: 'password.reset_requested', userId: sql`(select id from owner)` })}`)
+  ), ${mailedLink($, 'password_reset', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
+  ${recorded($, { type: 'password.reset_requested', userId: sql`(select id from owner)` })}`,
+  {},
+)
 
 /** Whose names a new password must not be: the user of a reset link that works. */
 export const resetOwner = statement<{ digest: Buffer }, Pick<User, 'email' | 'username' | 'fullName'>>(
-  sql`
+  ($) => sql`
   select u.email, u.username, u.full_name as "fullName"
   from ${oneTimeTokens} t join ${users} u on u.id = t.user_id
-  where t.digest = ${input('digest')} and t.purpose = 'password_reset' and t.expires_at > now()
+  where t.digest = ${$.digest} and t.purpose = 'password_reset' and t.expires_at > now()
     and u.is_active and lower(u.email collate "C") = lower(t.email collate "C")`,
-  true,
+  { email: 'text', username: 'text', fullName: 'text' },
+  { repeatable: true },
 )
 
 /**
@@ -32,34 +34,38 @@ export const resetOwner = statement<{ digest: Buffer }, Pick<User, 'email' | 'us
  * deletes the row; the others wait for it and find it gone.
  */
 export const resetPasswordByLink = statement<
-  Origin & { digest: Buffer; newHash: string; keepSessionId: null; reason: 'password_reset' },
+  Origin & { digest: Buffer; newHash: string; keepSessionId: null },
   { userId: number; ended: number }
->(sql`
+>(
+  ($) => sql`
   with spent as (
     delete from ${oneTimeTokens} t using ${users} u
-    where t.digest = ${input('digest')} and t.purpose = 'password_reset' and t.expires_at > now()
+    where t.digest = ${$.digest} and t.purpose = 'password_reset' and t.expires_at > now()
       and u.id = t.user_id and u.is_active and lower(u.email collate "C") = lower(t.email collate "C")
     returning t.user_id
   ), owner as (
-    update ${users} u set password_hash = ${input('newHash')}, ${epochRaised},
+    update ${users} u set password_hash = ${$.newHash}, ${epochRaised},
       email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()
     from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> 'password_reset'
-  ), ${endedBut(sql`owner`)},
+  ), ${endedBut($, sql`owner`)},
   ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
-    ${recorded({ type: 'password.reset', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}
+    ${recorded($, { type: 'password.reset', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}
   )
-  select owner.id as "userId", (select count from ended) as ended from owner`)
+  select owner.id as "userId", (select count from ended) as ended from owner`,
+  { userId: 'int4', ended: 'int4' },
+)
 
 /**
  * Spends a link that confirms an address; that of a change also sets the address, and tells the old one. Fails on the
  * unique index `users_email_key` when somebody else has the address by now.
  */
-export const confirmEmail = statement<Origin & { digest: Buffer }, { userId: number }>(sql`
+export const confirmEmail = statement<Origin & { digest: Buffer }, { userId: number }>(
+  ($) => sql`
   with spent as (
     delete from ${oneTimeTokens} t using ${users} u
-    where t.digest = ${input('digest')} and t.purpose in ('email_verify', 'email_change') and t.expires_at > now()
+    where t.digest = ${$.digest} and t.purpose in ('email_verify', 'email_change') and t.expires_at > now()
       and u.id = t.user_id and u.is_active
       and (t.purpose = 'email_change' or lower(u.email collate "C") = lower(t.email collate "C"))
     returning t.user_id, t.purpose, t.email, u.email as old_email,
@@ -71,50 +77,61 @@ export const confirmEmail = statement<Origin & { digest: Buffer }, { userId: num
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> spent.purpose and spent.moved
   ), ${notified({ template: 'email-changed', userId: sql`change.user_id`, recipient: sql`change.old_email`, from: sql`(select * from spent where moved) change` })}, audited as (
-    ${recorded({ type: 'email.verified', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where not spent.moved` })}
+    ${recorded($, { type: 'email.verified', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where not spent.moved` })}
   ), audited_change as (
-    ${recorded({ type: 'email.changed', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where spent.moved` })}
+    ${recorded($, { type: 'email.changed', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where spent.moved` })}
   )
-  select id as "userId" from confirmed`)
+  select id as "userId" from confirmed`,
+  { userId: 'int4' },
+)
 
 /**
  * Queues a link to a new address, unless it is somebody else's. In either case the link of an earlier request to another
  * address ends, or that would tell whether the address is taken. Writes one event.
  */
-export const requestEmailChange = statement<Origin & LinkInput & { userId: number; email: string }, never>(sql`
+export const requestEmailChange = statement<Origin & LinkInput & { userId: number; email: string }, never>(
+  ($) => sql`
   with owner as (
-    select u.id from ${users} u where u.id = ${input('userId')}::integer and u.is_active for key share
+    select u.id from ${users} u where u.id = ${$.userId}::integer and u.is_active for key share
   ), free as (
     select id from owner where not exists (
       select from ${users} o
-      where lower(o.email collate "C") = lower(${input('email')}::text collate "C") and o.id <> owner.id
+      where lower(o.email collate "C") = lower(${$.email}::text collate "C") and o.id <> owner.id
     )
-  ), ${mailedLink('email_change', { userId: sql`free.id`, email: sql`${input('email')}::text`, from: sql`free` })},
+  ), ${mailedLink($, 'email_change', { userId: sql`free.id`, email: sql`${$.email}::text`, from: sql`free` })},
   called_off as (
     delete from ${oneTimeTokens} t using owner
     where t.user_id = owner.id and t.purpose = 'email_change' and not exists (select from link)
-      and lower(t.email collate "C") <> lower(${input('email')}::text collate "C")
+      and lower(t.email collate "C") <> lower(${$.email}::text collate "C")
   )
-  ${recorded({ type: 'email.change_requested', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}`)
+  ${recorded($, { type: 'email.change_requested', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}`,
+  {},
+)
 
 /** The CTEs of another link to an address that is not confirmed, unless the last was queued within the last minute. */
-const anotherVerification = sql`
+const anotherVerification = ($: Parameters<LinkInput & { userId: number }>) => sql`
   owner as (
     select u.id, u.email from ${users} u
-    where u.id = ${input('userId')}::integer and u.is_active and u.email_verified_at is null
+    where u.id = ${$.userId}::integer and u.is_active and u.email_verified_at is null
       and not exists (
         select from ${oneTimeTokens} t
         where t.user_id = u.id and t.purpose = 'email_verify' and t.created_at >= now() - interval '1 minute'
       )
     for key share
-  ), ${mailedLink('email_verify', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner`, onceAMinute: true })}`
+  ), ${mailedLink($, 'email_verify', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner`, onceAMinute: true })}`
 
 /** Notes a login that has to wait for the confirmation, and queues another link. */
-export const resendVerification = statement<Origin & LinkInput & { userId: number }, never>(sql`
-  with ${anotherVerification}
-  ${recorded({ type: 'login.unverified', userId: sql`${input('userId')}::integer` })}`)
+export const resendVerification = statement<Origin & LinkInput & { userId: number }, never>(
+  ($) => sql`
+  with ${anotherVerification($)}
+  ${recorded($, { type: 'login.unverified', userId: sql`${$.userId}::integer` })}`,
+  {},
+)
 
 /** Queues another link to confirm the address; an event tells of it. */
-export const requestVerification = statement<Origin & LinkInput & { userId: number }, never>(sql`
-  with ${anotherVerification}
-  ${recorded({ type: 'email.verification_requested', userId: sql`link.user_id`, actorId: sql`link.user_id`, from: sql`link` })}`)
+export const requestVerification = statement<Origin & LinkInput & { userId: number }, never>(
+  ($) => sql`
+  with ${anotherVerification($)}
+  ${recorded($, { type: 'email.verification_requested', userId: sql`link.user_id`, actorId: sql`link.user_id`, from: sql`link` })}`,
+  {},
+)

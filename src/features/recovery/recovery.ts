@@ -45,8 +45,7 @@ export async function resetPassword(core: Core, { token, newPassword }: Password
   if (!digest || !owner) throw await refusedLink(core, 'password.reset_failed', origin)
   requireSuitablePassword(newPassword, [owner.email, owner.username, owner.fullName], '/new_password')
   const newHash = await core.passwords.hash(newPassword)
-  const spending = { ...origin, digest, newHash, keepSessionId: null, reason: 'password_reset' } as const
-  const result = await core.db.row(resetPasswordByLink, spending)
+  const result = await core.db.row(resetPasswordByLink, { ...origin, digest, newHash, keepSessionId: null })
   if (!result) throw await refusedLink(core, 'password.reset_failed', origin)
   core.counters.sessionsRevoked('password_reset', result.ended)
   core.mail.queued()

@@ -1,9 +1,7 @@
 import { sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
-import { statement } from '#src/db/database.ts'
+import { statement } from '#src/db/statement.ts'
 import { refreshTokens, sessions, users } from '#src/db/schema.ts'
-
-const input = sql.placeholder
 
 /** What the database says about the user and the session whose token was accepted. */
 export interface Grant {
@@ -11,6 +9,7 @@ export interface Grant {
   readonly roles: string[]
   readonly sessionExpiresAt: Date
 }
+const grantTypes = { userId: 'int4', roles: 'text[]', sessionExpiresAt: 'timestamptz' } as const
 
 /** What a first use of a refresh token presents, and the successor that it would get. */
 export type Rotation = {
@@ -27,25 +26,26 @@ export type Rotation = {
  * nothing. Of any number of concurrent presentations one moves the head; the others wait for its row and find it moved.
  */
 export const rotateRefreshToken = statement<Rotation, Grant>(
-  sql`
+  ($) => sql`
   with head as (
     update ${sessions} s
-    set generation = s.generation + 1, successor_salt = ${input('salt')}, refreshed_at = clock_timestamp()
+    set generation = s.generation + 1, successor_salt = ${$.salt}, refreshed_at = clock_timestamp()
     from ${refreshTokens} t, ${users} u
-    where s.id = ${input('sessionId')}::uuid and s.generation = ${input('generation')}::integer
-      and t.session_id = s.id and t.generation = s.generation and t.digest = ${input('digest')}
+    where s.id = ${$.sessionId}::uuid and s.generation = ${$.generation}::integer
+      and t.session_id = s.id and t.generation = s.generation and t.digest = ${$.digest}
       and t.expires_at > clock_timestamp()
       and s.revoked_at is null and s.expires_at > clock_timestamp()
       and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch
     returning s.id, s.generation, s.expires_at, s.refreshed_at, u.id as user_id, u.roles
   ), successor as (
     insert into ${refreshTokens} (session_id, generation, digest, issued_at, expires_at)
-    select id, generation, ${input('successorDigest')}::bytea, refreshed_at,
-      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)
+    select id, generation, ${$.successorDigest}::bytea, refreshed_at,
+      least(refreshed_at + make_interval(secs => ${$.refreshSeconds}::integer), expires_at)
     from head
   )
   select user_id as "userId", roles, expires_at as "sessionExpiresAt" from head`,
-  true,
+  grantTypes,
+  { repeatable: true },
 )
 
 /**
@@ -64,12 +64,12 @@ export const rotateRefreshTokens = statement<
   },
   Grant & { place: number }
 >(
-  sql`
+  ($) => sql`
   with asked as (
     select a.session_id, a.generation, decode(a.digest, 'hex') as digest, decode(a.salt, 'hex') as salt,
       decode(a.successor_digest, 'hex') as successor_digest, a.place
-    from unnest(${input('sessionIds')}::uuid[], ${input('generations')}::integer[], ${input('digests')}::text[],
-      ${input('salts')}::text[], ${input('successorDigests')}::text[])
+    from unnest(${$.sessionIds}::uuid[], ${$.generations}::integer[], ${$.digests}::text[],
+      ${$.salts}::text[], ${$.successorDigests}::text[])
       with ordinality as a (session_id, generation, digest, salt, successor_digest, place)
   ), free as (
     select asked.* from asked cross join lateral (
@@ -89,11 +89,12 @@ export const rotateRefreshTokens = statement<
   ), successor as (
     insert into ${refreshTokens} (session_id, generation, digest, issued_at, expires_at)
     select id, generation, successor_digest, refreshed_at,
-      least(refreshed_at + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)
+      least(refreshed_at + make_interval(secs => ${$.refreshSeconds}::integer), expires_at)
     from head
   )
   select place::integer, user_id as "userId", roles, expires_at as "sessionExpiresAt" from head`,
-  true,
+  { place: 'int4', ...grantTypes },
+  { repeatable: true },
 )
 
 export interface TokenState extends Grant {
@@ -117,22 +118,36 @@ export const refreshTokenState = statement<
   { sessionId: string; generation: number; digest: Buffer; graceSeconds: number },
   TokenState
 >(
-  sql`
+  ($) => sql`
   select u.id as "userId", u.roles, u.is_active as "userIsActive",
     s.expires_at as "sessionExpiresAt", s.expires_at <= clock_timestamp() as "sessionExpired",
     s.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",
     s.generation as "headGeneration", s.successor_salt as "successorSalt",
     s.late_generation as "lateGeneration", s.late_count as "lateCount",
     t.expires_at <= clock_timestamp() as "tokenExpired", t.expires_at as "tokenExpiresAt", successor.digest as "successorDigest",
-    coalesce(successor.issued_at > clock_timestamp() - make_interval(secs => ${input('graceSeconds')}::integer), false)
+    coalesce(successor.issued_at > clock_timestamp() - make_interval(secs => ${$.graceSeconds}::integer), false)
       as "withinGrace"
   from ${refreshTokens} t
   join ${sessions} s on s.id = t.session_id
   join ${users} u on u.id = s.user_id
   left join ${refreshTokens} successor on successor.session_id = t.session_id and successor.generation = t.generation + 1
-  where t.session_id = ${input('sessionId')}::uuid and t.generation = ${input('generation')}::integer
-    and t.digest = ${input('digest')}`,
-  true,
+  where t.session_id = ${$.sessionId}::uuid and t.generation = ${$.generation}::integer
+    and t.digest = ${$.digest}`,
+  {
+    ...grantTypes,
+    userIsActive: 'bool',
+    sessionRevoked: 'bool',
+    sessionExpired: 'bool',
+    tokenExpired: 'bool',
+    tokenExpiresAt: 'timestamptz',
+    headGeneration: 'int4',
+    successorSalt: 'bytea',
+    successorDigest: 'bytea',
+    withinGrace: 'bool',
+    lateGeneration: 'int4',
+    lateCount: 'int4',
+  },
+  { repeatable: true },
 )
 
 /**
@@ -143,80 +158,37 @@ export const grantLateRetry = statement<
   Origin & { sessionId: string; generation: number; lateRetries: number },
   { id: string }
 >(
-  sql`
+  ($) => sql`
   with granted as (
     update ${sessions} s
     set late_generation = s.generation,
-      late_count = case when s.late_generation = ${input('generation')}::integer then s.late_count + 1 else 1 end
+      late_count = case when s.late_generation = ${$.generation}::integer then s.late_count + 1 else 1 end
     from ${users} u
-    where s.id = ${input('sessionId')}::uuid and s.generation = ${input('generation')}::integer + 1
+    where s.id = ${$.sessionId}::uuid and s.generation = ${$.generation}::integer + 1
       and s.late_generation is distinct from s.generation
-      and (s.late_generation is distinct from ${input('generation')}::integer
-        or s.late_count < ${input('lateRetries')}::integer)
+      and (s.late_generation is distinct from ${$.generation}::integer
+        or s.late_count < ${$.lateRetries}::integer)
       and s.revoked_at is null and s.expires_at > clock_timestamp()
       and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch
     returning s.id, s.user_id
   ), audited as (
-    ${recorded({ type: 'refresh_token.late_retry', userId: sql`granted.user_id`, sessionId: sql`granted.id`, from: sql`granted` })}
+    ${recorded($, { type: 'refresh_token.late_retry', userId: sql`granted.user_id`, sessionId: sql`granted.id`, from: sql`granted` })}
   )
   select id from granted`,
-  true,
+  { id: 'uuid' },
+  { repeatable: true },
 )
 
 /** Ends the session of a token that was used twice, in a statement of its own: it stays although the request fails. */
 export const revokeReusedSession = statement<Origin & { sessionId: string }, { id: string }>(
-  sql`
+  ($) => sql`
   with ended as (
     update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = 'reuse'
-    where id = ${input('sessionId')} and revoked_at is null returning id, user_id
+    where id = ${$.sessionId} and revoked_at is null returning id, user_id
   ), audited as (
-    ${recorded({ type: 'refresh_token.reused', userId: sql`ended.user_id`, sessionId: sql`ended.id`, from: sql`ended` })}
+    ${recorded($, { type: 'refresh_token.reused', userId: sql`ended.user_id`, sessionId: sql`ended.id`, from: sql`ended` })}
   )
   select id from ended`,
-  true,
+  { id: 'uuid' },
+  { repeatable: true },
 )
-
-/** Where the sweep has come to, in the order of issue. */
-export interface TokenPlace extends Record<string, unknown> {
-  readonly issuedAt: string
-  readonly sessionId: string
-  readonly generation: number
-}
-type Nullable<T> = { [K in keyof T]: T[K] | null }
-
-/**
- * Looks at up to 1,000 tokens behind `after` and older than the retention (days), and locks only what it deletes: spent ones (the parent of a head not before it has expired: it may be retried late), and sessions whose head
- * expired longer ago than the retention.
- */
-export const sweepRefreshTokens = statement<
-  { days: number } & TokenPlace,
-  { deleted: number; idleSessions: number; seen: number } & Nullable<TokenPlace>
->(sql`
-  with aged as (
-    select t.session_id, t.generation, t.issued_at,
-      t.generation < s.generation - 1 or t.generation < s.generation and t.expires_at < now() as is_spent,
-      t.generation = s.generation and t.expires_at < now() - make_interval(days => ${input('days')}::integer) as is_idle
-    from ${refreshTokens} t join ${sessions} s on s.id = t.session_id
-    where t.issued_at < now() - make_interval(days => ${input('days')}::integer)
-      and t.issued_at >= ${input('issuedAt')}::text::timestamptz
-      and (t.issued_at, t.session_id, t.generation)
-        > (${input('issuedAt')}::text::timestamptz, ${input('sessionId')}::uuid, ${input('generation')}::integer)
-    order by t.issued_at, t.session_id, t.generation limit 1000
-  ), spent as (
-    select t.session_id, t.generation from aged a join ${refreshTokens} t using (session_id, generation)
-    where a.is_spent for update of t skip locked
-  ), gone as (
-    delete from ${refreshTokens} t using spent
-    where t.session_id = spent.session_id and t.generation = spent.generation returning 1
-  ), idle as (
-    select s.id from aged a join ${sessions} s on s.id = a.session_id and s.generation = a.generation
-    where a.is_idle for update of s skip locked
-  ), gone_sessions as (
-    delete from ${sessions} s using idle where s.id = idle.id returning 1
-  )
-  select (select count(*)::integer from gone) as deleted, (select count(*)::integer from gone_sessions) as "idleSessions",
-    (select count(*)::integer from aged) as seen, last.issued_at::text as "issuedAt", last.session_id as "sessionId",
-    last.generation
-  from (values (1)) one left join (
-    select * from aged order by issued_at desc, session_id desc, generation desc limit 1
-  ) last on true`)

@@ -1,12 +1,10 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
-import { statement } from '#src/db/database.ts'
+import { type NoInput, type Parameters, statement } from '#src/db/statement.ts'
 import { notified } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from '#src/db/schema.ts'
 import type { RevokeReason } from './revoke-reasons.ts'
-import { type Account, accountColumns } from '#src/features/accounts/accounts.sql.ts'
-
-const input = sql.placeholder
+import { type Account, accountColumns, accountTypes } from '#src/features/accounts/accounts.sql.ts'
 
 export interface OpenedSession {
   readonly sessionExpiresAt: Date
@@ -30,32 +28,35 @@ export const insertSession = statement<
     sessionsPerUser: number
   },
   OpenedSession
->(sql`
+>(
+  ($) => sql`
   with owner as (
     select id, session_epoch from ${users}
-    where id = ${input('userId')} and is_active and session_epoch = ${input('epoch')}::integer for share
+    where id = ${$.userId} and is_active and session_epoch = ${$.epoch}::integer for share
   ), opened as (
     insert into ${sessions} (id, user_id, epoch, expires_at, amr, authenticated_at, ip, user_agent)
-    select ${input('sessionId')}::uuid, id, session_epoch, now() + make_interval(secs => ${input('sessionSeconds')}::integer),
-      ${input('amr')}::text[], now(), ${input('ip')}::text, ${input('userAgent')}::text
+    select ${$.sessionId}::uuid, id, session_epoch, now() + make_interval(secs => ${$.sessionSeconds}::integer),
+      ${$.amr}::text[], now(), ${$.ip}::text, ${$.userAgent}::text
     from owner returning *
   ), token as (
     insert into ${refreshTokens} (session_id, generation, digest, issued_at, expires_at)
-    select id, 0, ${input('digest')}::bytea, now(), least(now() + make_interval(secs => ${input('refreshSeconds')}::integer), expires_at)
+    select id, 0, ${$.digest}::bytea, now(), least(now() + make_interval(secs => ${$.refreshSeconds}::integer), expires_at)
     from opened
   ), excess as (
     select s.id from ${sessions} s
     where s.user_id = (select id from owner) and s.epoch = (select session_epoch from owner) and s.revoked_at is null
-    order by s.created_at desc offset ${input('sessionsPerUser')}::integer - 1 limit 1000
+    order by s.created_at desc offset ${$.sessionsPerUser}::integer - 1 limit 1000
   ), ended as (
     update ${sessions} s set revoked_at = clock_timestamp(), revoke_reason = 'limit'
     from excess where s.id = excess.id and s.revoked_at is null returning s.id, s.user_id
   ), audited as (
-    ${recorded({ type: 'login.succeeded', userId: sql`opened.user_id`, actorId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
+    ${recorded($, { type: 'login.succeeded', userId: sql`opened.user_id`, actorId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
   ), audited_ends as (
-    ${recorded({ type: 'session.ended', userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
+    ${recorded($, { type: 'session.ended', userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
   )
-  select expires_at as "sessionExpiresAt", (select count(*)::integer from ended) as ended from opened`)
+  select expires_at as "sessionExpiresAt", (select count(*)::integer from ended) as ended from opened`,
+  { sessionExpiresAt: 'timestamptz', ended: 'int4' },
+)
 
 export type SessionState = Account & {
   readonly sessionRevoked: boolean
@@ -70,9 +71,9 @@ export const sessionStates = statement<
   { sessionIds: readonly string[]; userIds: readonly number[] },
   SessionState & { place: number }
 >(
-  sql`
+  ($) => sql`
   select asked.place::integer, state.*
-  from unnest(${input('sessionIds')}::uuid[], ${input('userIds')}::integer[])
+  from unnest(${$.sessionIds}::uuid[], ${$.userIds}::integer[])
     with ordinality as asked (session_id, user_id, place)
   cross join lateral (
     select ${accountColumns('u')},
@@ -81,23 +82,32 @@ export const sessionStates = statement<
     from ${sessions} s join ${users} u on u.id = s.user_id
     where s.id = asked.session_id and s.user_id = asked.user_id limit 1
   ) state`,
-  true,
+  { place: 'int4', ...accountTypes, sessionRevoked: 'bool', sessionExpired: 'bool' },
+  { repeatable: true },
 )
 
 export type SessionSummary = Pick<Session, 'id' | 'createdAt' | 'expiresAt' | 'ip' | 'userAgent'> & { lastUsedAt: Date }
 
 /** The sessions of a user that still stand, last used first, at most 200. */
 export const sessionsOfUser = statement<{ userId: number }, SessionSummary>(
-  sql`
+  ($) => sql`
   select s.id, s.created_at as "createdAt", s.expires_at as "expiresAt", s.ip, s.user_agent as "userAgent",
     coalesce(s.refreshed_at, s.created_at) as "lastUsedAt"
   from ${sessions} s join ${users} u on u.id = s.user_id and u.session_epoch = s.epoch
-  where s.user_id = ${input('userId')} and s.revoked_at is null and s.expires_at > now()
+  where s.user_id = ${$.userId} and s.revoked_at is null and s.expires_at > now()
     and exists (
       select from ${refreshTokens} t where t.session_id = s.id and t.generation = s.generation and t.expires_at > now()
     )
   order by "lastUsedAt" desc limit 200`,
-  true,
+  {
+    id: 'uuid',
+    createdAt: 'timestamptz',
+    expiresAt: 'timestamptz',
+    ip: 'text',
+    userAgent: 'text',
+    lastUsedAt: 'timestamptz',
+  },
+  { repeatable: true },
 )
 
 /**
@@ -110,16 +120,16 @@ export const epochRaised = sql`session_epoch = session_epoch + 1, sessions_ended
  * CTEs behind an `owner` whose epoch was raised: carries the session `keepSessionId` over to the new epoch, and counts up
  * to 1,000 of those that ended.
  */
-export const endedBut = (owner: SQL): SQL => sql`
+export const endedBut = ($: Parameters<{ keepSessionId: string | null }>, owner: SQL): SQL => sql`
   kept as (
     update ${sessions} s
     set epoch = case when s.epoch = owner.session_epoch - 1 then owner.session_epoch else s.epoch end
     from ${owner} owner
-    where s.id = ${input('keepSessionId')}::uuid and s.user_id = owner.id and s.revoked_at is null
+    where s.id = ${$.keepSessionId}::uuid and s.user_id = owner.id and s.revoked_at is null
   ), ended as (
     select count(*)::integer as count from (
       select from ${owner} owner join ${sessions} s on s.user_id = owner.id and s.epoch = owner.session_epoch - 1
-      where s.revoked_at is null and s.id is distinct from ${input('keepSessionId')}::uuid limit 1000
+      where s.revoked_at is null and s.id is distinct from ${$.keepSessionId}::uuid limit 1000
     ) live
   )`
 
@@ -128,94 +138,63 @@ interface Ended {
   readonly ended: number
 }
 
-type EndAll = Origin & { userId: number; actorId: number | null; keepSessionId: string | null; reason: RevokeReason }
+type EndAll = Origin & { userId: number; actorId: number | null; keepSessionId: string | null }
 
 /** Ends all sessions of a user, or all others. */
-export const endSessions = statement<EndAll, Ended>(
-  sql`
+export const endSessions = statement<EndAll & { reason: RevokeReason }, Ended>(
+  ($) => sql`
   with owner as (
-    update ${users} set ${epochRaised} where id = ${input('userId')} and deleted_at is null returning id, session_epoch
-  ), ${endedBut(sql`owner`)}, audited as (
-    ${recorded({ type: 'sessions.ended', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`owner` })}
+    update ${users} set ${epochRaised} where id = ${$.userId} and deleted_at is null returning id, session_epoch
+  ), ${endedBut($, sql`owner`)}, audited as (
+    ${recorded($, { type: 'sessions.ended', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, sessionId: sql`${$.keepSessionId}::uuid`, detail: sql`jsonb_build_object('reason', ${$.reason}::text)`, from: sql`owner` })}
   )
   select count as ended from ended`,
-  true,
+  { ended: 'int4' },
+  { repeatable: true },
 )
 
 /** Sets a new password, unless the old one has changed meanwhile, ends the other sessions and outstanding links. */
 export const changePassword = statement<
   EndAll & { passwordHash: string; newHash: string },
   Ended & { changed: boolean }
->(sql`
+>(
+  ($) => sql`
   with owner as (
-    update ${users} set password_hash = ${input('newHash')}, ${epochRaised}, updated_at = now()
-    where id = ${input('userId')} and password_hash = ${input('passwordHash')} returning id, email, session_epoch
+    update ${users} set password_hash = ${$.newHash}, ${epochRaised}, updated_at = now()
+    where id = ${$.userId} and password_hash = ${$.passwordHash} returning id, email, session_epoch
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
   ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })},
-  ${endedBut(sql`owner`)}, audited as (
-    ${recorded({ type: 'password.changed', userId: sql`owner.id`, actorId: sql`${input('actorId')}::integer`, sessionId: sql`${input('keepSessionId')}::uuid`, from: sql`owner` })}
+  ${endedBut($, sql`owner`)}, audited as (
+    ${recorded($, { type: 'password.changed', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, sessionId: sql`${$.keepSessionId}::uuid`, from: sql`owner` })}
   )
-  select count as ended, exists (select from owner) as changed from ended`)
+  select count as ended, exists (select from owner) as changed from ended`,
+  { ended: 'int4', changed: 'bool' },
+)
 
 /** Ends one session of the user; no row if there is none that stands. */
 export const endSession = statement<
   Origin & { sessionId: string; userId: number; reason: RevokeReason },
   { id: string }
->(sql`
+>(
+  ($) => sql`
   with ended as (
-    update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = ${input('reason')}
-    where id = ${input('sessionId')} and user_id = ${input('userId')} and revoked_at is null
-      and epoch = (select session_epoch from ${users} where id = ${input('userId')})
+    update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = ${$.reason}
+    where id = ${$.sessionId} and user_id = ${$.userId} and revoked_at is null
+      and epoch = (select session_epoch from ${users} where id = ${$.userId})
     returning id, user_id
   ), audited as (
-    ${recorded({ type: 'session.ended', userId: sql`ended.user_id`, actorId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${input('reason')}::text)`, from: sql`ended` })}
+    ${recorded($, { type: 'session.ended', userId: sql`ended.user_id`, actorId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${$.reason}::text)`, from: sql`ended` })}
   )
-  select id from ended`)
-
-/** Marks up to 1,000 sessions that ended with the epoch of their user. */
-export const markEndedSessions = statement<Record<string, never>, { marked: number }>(sql`
-  with batch as (
-    select s.id, u.sessions_ended_at
-    from ${users} u cross join lateral (
-      select s.id from ${sessions} s
-      where s.user_id = u.id and s.epoch < u.session_epoch and s.revoked_at is null
-      limit 1000 for update skip locked
-    ) s
-    where u.sessions_ended_at is not null limit 1000
-  ), marked as (
-    update ${sessions} s set revoked_at = batch.sessions_ended_at, revoke_reason = 'epoch'
-    from batch where s.id = batch.id returning 1
-  )
-  select count(*)::integer as marked from marked`)
-
-/** Notes for up to 1,000 users that no session is left to mark. */
-export const clearEndedUsers = statement<Record<string, never>, never>(sql`
-  with batch as (
-    select u.id from ${users} u
-    where u.sessions_ended_at is not null and not exists (
-      select from ${sessions} s where s.user_id = u.id and s.epoch < u.session_epoch and s.revoked_at is null
-    )
-    limit 1000 for no key update skip locked
-  )
-  update ${users} u set sessions_ended_at = null from batch where u.id = batch.id`)
-
-/** How many sessions stand. */
-export const liveSessionCount = statement<Record<string, never>, { count: number }>(
-  sql`
-  select count(*)::integer as count from ${sessions} s join ${users} u on u.id = s.user_id and u.session_epoch = s.epoch
-  where s.revoked_at is null and s.expires_at > now()`,
-  true,
+  select id from ended`,
+  { id: 'uuid' },
 )
 
-/** Deletes up to 1,000 sessions that ended longer ago than the retention (days). */
-export const sweepSessions = statement<{ days: number }, { deleted: number }>(sql`
-  with batch as (
-    select id from ${sessions}
-    where expires_at < now() - make_interval(days => ${input('days')}::integer)
-      or revoked_at < now() - make_interval(days => ${input('days')}::integer)
-    limit 1000 for update skip locked
-  ), gone as (
-    delete from ${sessions} using batch where ${sessions}.id = batch.id returning 1
-  )
-  select count(*)::integer as deleted from gone`)
+/** How many sessions stand. */
+export const liveSessionCount = statement<NoInput, { count: number }>(
+  () => sql`
+  select count(*)::integer as count from ${sessions} s join ${users} u on u.id = s.user_id and u.session_epoch = s.epoch
+  where s.revoked_at is null and s.expires_at > now()`,
+  { count: 'int4' },
+  { repeatable: true },
+)

@@ -1,5 +1,5 @@
 import { sweepAuditEvents } from '#src/features/audit/audit.sql.ts'
-import type { Statement } from '#src/db/database.ts'
+import type { Statement } from '#src/db/statement.ts'
 import {
   sweepDeletedUsers,
   sweepEventsOfDeleted,
@@ -9,8 +9,8 @@ import {
 } from '#src/features/accounts/deleted-users.sql.ts'
 import { sweepMailQuotas, sweepOneTimeTokens, sweepOutbox } from '#src/features/mail/outbox.sql.ts'
 import { sweepPending } from '#src/features/login/pending.sql.ts'
-import { sweepRefreshTokens, type TokenPlace } from './rotation.sql.ts'
-import { clearEndedUsers, liveSessionCount, markEndedSessions, sweepSessions } from './sessions.sql.ts'
+import { liveSessionCount } from './sessions.sql.ts'
+import { clearEndedUsers, markEndedSessions, sweepRefreshTokens, sweepSessions, type TokenPlace } from './sweep.sql.ts'
 import { userCount } from '#src/features/accounts/accounts.sql.ts'
 import type { Core } from '#src/features/core.ts'
 import type { SweptTable } from './sweep.metrics.ts'
@@ -46,7 +46,7 @@ export async function sweep(core: Swept, options: SweepOptions): Promise<void> {
 
 function steps(core: Swept, options: SweepOptions): Step[] {
   const { days, auditDays } = options
-  const table = <Input extends Record<string, unknown>>(
+  const table = <Input extends object>(
     name: SweptTable,
     statement: Statement<Input, { deleted: number }>,
     input: Input,

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { changeUser, removeUser } from '#src/features/accounts/administration.ts'
 import { deleteAccount } from '#src/features/accounts/accounts.ts'
 import type { Core } from '#src/features/core.ts'
-import { statement } from '#src/db/database.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import type { Account } from '#src/features/accounts/accounts.sql.ts'
 import { Problem } from '#src/problem.ts'
 import { password, signedUp } from '#test/support/actors.ts'
@@ -109,9 +109,10 @@ describe('granting roles at once', () => {
   })
 })
 
-const waiting = statement<Record<string, never>, unknown>(
-  template`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
-  true,
+const waiting = statement<NoInput, unknown>(
+  () => template`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+  {},
+  { repeatable: true },
 )
 
 /** The statement under test stands at the lock. */
