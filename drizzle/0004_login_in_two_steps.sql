@@ -2,6 +2,7 @@ CREATE TABLE "auth_sessions" (
 	"digest" "bytea" PRIMARY KEY NOT NULL,
 	"kind" text NOT NULL,
 	"user_id" integer,
+	"epoch" integer,
 	"data" "bytea" NOT NULL,
 	"tries_left" smallint NOT NULL,
 	"expires_at" timestamp with time zone NOT NULL

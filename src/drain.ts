@@ -6,7 +6,8 @@ import { stopListening } from './stop-listening.ts'
 
 /** A connection on which nothing has come for so long is taken to carry nothing. */
 const quietMs = 1000
-const limitMs = 4000
+/** From the moment that listening is to end; what that takes is less for the answers. */
+const limitMs = 5000
 
 /**
  * Follows the connections of a server; the function it returns stops listening and resolves when every connection is
@@ -22,6 +23,7 @@ export function followConnections(server: Server): () => Promise<void> {
   return async () => {
     if (!server.listening) return
     const closed = once(server, 'close')
+    const deadline = performance.now() + limitMs
     await stopListening(server)
     await Promise.race([closed, setTimeout(quietMs)])
     // What has arrived meanwhile is read before the rest is judged to be idle.
@@ -30,7 +32,7 @@ export function followConnections(server: Server): () => Promise<void> {
     server.closeIdleConnections()
     // Node does not count a connection as idle that has not sent anything yet, as browsers open them in advance.
     for (const socket of sockets) if (socket.bytesRead === 0) socket.end()
-    await Promise.race([closed, setTimeout(limitMs)])
+    await Promise.race([closed, setTimeout(Math.max(0, deadline - performance.now()))])
     server.closeAllConnections()
   }
 }

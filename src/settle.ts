@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import type { AppConfig } from './app.ts'
 import type { Config } from './config.ts'
 import { keptSecretKey, makeFolder } from './data-folder.ts'
+import { StartError } from './start-error.ts'
 import type { EmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** A config that can be used, and the embedded Postgres that was started for it. */
@@ -29,7 +30,7 @@ export async function settle(config: Config, { share = false } = {}): Promise<Se
   if (database.url !== undefined) return { config: withUrl(database.url), embedded: undefined }
 
   // Only now: the image, which always has a database, comes without it.
-  const { EmbeddedPostgresError, startEmbeddedPostgres } = await import('#dev/embedded-postgres/embedded-postgres.ts')
+  const { EmbeddedPostgresError, startEmbeddedPostgres } = await loadEmbeddedPostgres()
   const urlFile = join(dataDir, 'database-url')
   try {
     const embedded = await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres') })
@@ -39,5 +40,14 @@ export async function settle(config: Config, { share = false } = {}): Promise<Se
     if (!share || !(error instanceof EmbeddedPostgresError)) throw error
     const url = await readFile(urlFile, 'utf8').catch(() => Promise.reject(error))
     return { config: withUrl(url), embedded: undefined }
+  }
+}
+
+async function loadEmbeddedPostgres() {
+  try {
+    return await import('#dev/embedded-postgres/embedded-postgres.ts')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error
+    throw new StartError('There is no embedded PostgreSQL in the image; set DATABASE_URL and SECRET_KEY.')
   }
 }

@@ -141,6 +141,8 @@ export const authSessions = pgTable(
     kind: text('kind').notNull(),
     userId: integer('user_id').references(() => users.id, { onDelete: 'cascade' }),
     /** Sealed, see sealing.ts. */
+    /** The epoch of the user's sessions when it was begun. */
+    epoch: integer('epoch'),
     data: bytea('data').notNull(),
     triesLeft: smallint('tries_left').notNull(),
     expiresAt: moment('expires_at').notNull(),

@@ -1,5 +1,5 @@
 import { sql as template } from 'drizzle-orm'
-import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { Database } from '#src/db/database.ts'
 import { type NoInput, statement } from '#src/db/statement.ts'
 import { violates } from '#src/db/faults.ts'
@@ -151,24 +151,6 @@ describe('a statement', () => {
       .catch((reason: unknown) => reason)
     expect([violates(error, 'users_email_key'), violates(error, 'users_username_key')]).toEqual([true, false])
     expect(violates(new Error('23505'), 'users_email_key')).toBe(false)
-  })
-})
-
-describe('a connection', () => {
-  afterEach(() => void vi.restoreAllMocks())
-
-  test('is replaced after half an hour, give or take a quarter, while it is in use', async () => {
-    const db = open(1)
-    const now = performance.now.bind(performance)
-    let later = 0
-    vi.spyOn(performance, 'now').mockImplementation(() => now() + later * 60_000)
-    const process = statement<NoInput, { pid: number }>(() => template`select pg_backend_pid() as pid`, { pid: 'int4' })
-    const pids = async () => [(await db.row(process, {}))?.pid, (await db.row(process, {}))?.pid]
-    const [first] = await pids()
-    later = 22
-    expect(await pids()).toEqual([first, first])
-    later = 38
-    expect(new Set(await pids()).size).toBe(2)
   })
 })
 

@@ -400,12 +400,6 @@ export const accountMutants = [
     'database: a statement that the server has lost is sent again': [", '26000'])", '])'],
     'database: a rule is known by its index': [' && error.constraint_name === index', ''],
   }),
-  ...mutantsOf('src/db/connection.ts', ['test/db/database.test.ts'], {
-    'database: a connection does not live for ever': [
-      'this.#isUsable && performance.now() < this.#retiresAt',
-      'this.#isUsable',
-    ],
-  }),
   ...mutantsOf('src/db/driver.ts', ['test/db/driver.test.ts'], {
     'database: a parameter is written once': [
       "(typeof value === 'string' ? value : write(value))",

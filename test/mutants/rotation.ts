@@ -15,8 +15,8 @@ export const rotationMutants = [
       'setTimeout(land, patienceMs)',
       'setTimeout(() => {}, patienceMs)',
     ],
-    'shared rotation: no fault is shared': ['} catch {', '} catch (error) {\n      throw error'],
-    'shared rotation: a session is in it once': ['&& !group.has(sessionId)', ''],
+    'shared rotation: no fault is shared': ['if (error instanceof Problem) throw error\n', 'throw error\n'],
+    'shared rotation: a session is in it once': ['if (!group.has(asked.rotation.sessionId)) ', ''],
     'shared rotation: it is one': ['underWay === 0 || underWay + waiting.length <= few', 'true'],
   }),
   ...mutantsOf('src/features/sessions/rotation.sql.ts', sharedTests, {

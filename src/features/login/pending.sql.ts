@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm/sql'
 import { type NoInput, statement } from '#src/db/statement.ts'
-import { authSessions } from '#src/db/schema.ts'
+import { authSessions, users } from '#src/db/schema.ts'
 
 /** Of one user and one kind; whoever begins one more loses the one that ends first. */
 const mostOfUser = 5
@@ -18,9 +18,10 @@ export const insertPending = statement<
   ), gone as (
     delete from ${authSessions} a using excess where a.digest = excess.digest
   )
-  insert into ${authSessions} (digest, kind, user_id, data, tries_left, expires_at)
-  values (${$.digest}, ${$.kind}, ${$.userId}::integer, ${$.data}, ${$.tries}::integer,
-    now() + make_interval(secs => ${$.seconds}::integer))`,
+  insert into ${authSessions} (digest, kind, user_id, epoch, data, tries_left, expires_at)
+  select ${$.digest}::bytea, ${$.kind}::text, u.id, u.session_epoch, ${$.data}::bytea, ${$.tries}::integer,
+    now() + make_interval(secs => ${$.seconds}::integer)
+  from (values (1)) one left join ${users} u on u.id = ${$.userId}::integer`,
   {},
 )
 
@@ -29,11 +30,17 @@ export interface PendingRow {
   readonly data: Buffer
 }
 
+/** Whoever was known when it was begun may have been shut out since, or have another password. */
+const stillStands = sql`(a.user_id is null or exists (
+    select from ${users} u where u.id = a.user_id and u.is_active and u.session_epoch = a.epoch
+  ))`
+
 /** Spends a try; no row when it is unknown, past its end, or without tries. */
 export const spendTry = statement<{ digest: Buffer; kind: string }, PendingRow>(
   ($) => sql`
-  update ${authSessions} set tries_left = tries_left - 1
+  update ${authSessions} a set tries_left = tries_left - 1
   where digest = ${$.digest} and kind = ${$.kind} and tries_left > 0 and expires_at > clock_timestamp()
+    and ${stillStands}
   returning user_id as "userId", data`,
   { userId: 'int4', data: 'bytea' },
 )
@@ -41,8 +48,9 @@ export const spendTry = statement<{ digest: Buffer; kind: string }, PendingRow>(
 /** Ends it; of any number at once one gets the row. */
 export const takePending = statement<{ digest: Buffer; kind: string }, PendingRow>(
   ($) => sql`
-  delete from ${authSessions}
+  delete from ${authSessions} a
   where digest = ${$.digest} and kind = ${$.kind} and expires_at > clock_timestamp()
+    and ${stillStands}
   returning user_id as "userId", data`,
   { userId: 'int4', data: 'bytea' },
 )

@@ -6,6 +6,7 @@ import { insertPending, type PendingRow, spendTry, takePending } from './pending
 
 /** What a login was begun for, until its other half comes. */
 interface Begun<Data> {
+  /** Who has proven to be this user; nobody yet is null. Ends when all sessions of the user do. */
   readonly userId: number | null
   readonly data: Data
 }
@@ -32,7 +33,8 @@ export function makePending<Data>(
   secrets: readonly string[],
   { kind, tries, seconds }: PendingOptions,
 ): Pending<Data> {
-  const [secretKey = ''] = secrets
+  const [secretKey] = secrets
+  if (secretKey === undefined) throw new Error('there is no key for what is pending')
   const purpose = `pending-${kind}`
 
   /** What was sealed under a secret that is gone is as good as gone. */

@@ -1,5 +1,8 @@
 import { Budget } from '#src/db/budget.ts'
+import { clock } from '#src/db/clock.ts'
 import type { Database } from '#src/db/database.ts'
+import { asProblem, DatabaseError } from '#src/db/faults.ts'
+import { Problem } from '#src/problem.ts'
 import { type Grant, type Rotation, rotateRefreshToken, rotateRefreshTokens } from './rotation.sql.ts'
 
 /** So many first uses go to the database at once, each in a statement of its own, which is soonest for each of them. */
@@ -8,6 +11,9 @@ const few = 4
 const mostShared = 100
 /** Milliseconds after which the others no longer wait for a statement that is under way. */
 const patienceMs = 100
+/** Milliseconds that one waits, and how many may for each connection, as for the pool itself. */
+const queueMs = 600
+const queuePerConnection = 100
 
 export interface Rotations {
   /** First use of a refresh token: resolves to its grant, or to `undefined` when it was not the unspent head. */
@@ -19,6 +25,9 @@ interface Asked {
   /** The budget of the request. */
   readonly payer: Budget
   readonly resolve: (grant: Grant | undefined | Promise<Grant | undefined>) => void
+  readonly reject: (error: unknown) => void
+  /** It leaves the queue: the time that it waited is the request's own. */
+  readonly depart: () => void
 }
 
 /**
@@ -31,14 +40,31 @@ export function makeRotations(db: Database): Rotations {
   let underWay = 0
 
   const rotate = (rotation: Rotation) =>
-    new Promise<Grant | undefined>((resolve) => {
-      waiting.push({ rotation, payer: Budget.current ?? new Budget(), resolve })
+    new Promise<Grant | undefined>((resolve, reject) => {
+      if (waiting.length >= db.size * queuePerConnection) throw asProblem(new DatabaseError('POOL_QUEUE_FULL'), true)
+      const payer = Budget.current ?? new Budget()
+      const since = clock.now
+      const alarm = clock.set(queueMs, () => {
+        waiting.splice(waiting.indexOf(asked), 1)
+        reject(asProblem(new DatabaseError('POOL_QUEUE_TIMEOUT'), true))
+      })
+      const leave = () => {
+        clock.cancel(alarm)
+        payer.spend(clock.now - since)
+      }
+      const asked: Asked = { rotation, payer, resolve, reject, depart: leave }
+      waiting.push(asked)
       depart()
     })
 
   function depart(): void {
-    while (waiting.length > 0 && (underWay === 0 || underWay + waiting.length <= few))
-      follow(waiting.length <= few ? waiting.splice(0, 1) : takeStrangers(waiting))
+    while (waiting.length > 0 && (underWay === 0 || underWay + waiting.length <= few)) {
+      const { group, again } =
+        waiting.length <= few ? { group: waiting.splice(0, 1), again: [] } : takeStrangers(waiting)
+      for (const asked of [...group, ...again]) asked.depart()
+      for (const asked of again) asked.resolve(alone(asked))
+      follow(group)
+    }
   }
 
   function follow(group: Asked[]): void {
@@ -65,8 +91,13 @@ export function makeRotations(db: Database): Rotations {
       await grant.catch(() => {})
       return
     }
-    const grants = await together(group)
-    group.forEach((asked, i) => asked.resolve(grants[i] ?? alone(asked)))
+    try {
+      const grants = await together(group)
+      group.forEach((asked, i) => asked.resolve(grants[i] ?? alone(asked)))
+    } catch (error) {
+      // A database that is away or too slow is nobody's own fault, and would not get better by being asked again.
+      for (const asked of group) asked.reject(error)
+    }
   }
 
   async function together(group: Asked[]): Promise<Array<Grant | undefined>> {
@@ -75,8 +106,9 @@ export function makeRotations(db: Database): Rotations {
     try {
       const rows = await budget.run(() => db.rows(rotateRefreshTokens, listsOf(group)))
       for (const { place, ...grant } of rows) grants[place - 1] = grant
-    } catch {
-      // Each learns alone what became of it.
+    } catch (error) {
+      if (error instanceof Problem) throw error
+      // One of them made it fail: each learns alone what becomes of it.
     } finally {
       for (const { payer } of group) payer.pay(budget)
     }
@@ -90,17 +122,15 @@ export function makeRotations(db: Database): Rotations {
   return { rotate }
 }
 
-/** Takes those who came first, of each session one: two first uses of one token cannot share a statement. */
-function takeStrangers(waiting: Asked[]): Asked[] {
+/**
+ * Takes those who came first, of each session one: two first uses of one token cannot share a statement, and whoever knows
+ * the name of a session must not make others wait, so the rest of a session goes `again`, alone.
+ */
+function takeStrangers(waiting: Asked[]): { group: Asked[]; again: Asked[] } {
+  const taken = waiting.splice(0, mostShared)
   const group = new Map<string, Asked>()
-  const left: Asked[] = []
-  for (const asked of waiting.splice(0)) {
-    const { sessionId } = asked.rotation
-    if (group.size < mostShared && !group.has(sessionId)) group.set(sessionId, asked)
-    else left.push(asked)
-  }
-  waiting.push(...left)
-  return [...group.values()]
+  for (const asked of taken) if (!group.has(asked.rotation.sessionId)) group.set(asked.rotation.sessionId, asked)
+  return { group: [...group.values()], again: taken.filter((asked) => group.get(asked.rotation.sessionId) !== asked) }
 }
 
 function listsOf(group: readonly Asked[]) {

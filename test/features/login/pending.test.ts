@@ -45,10 +45,18 @@ describe('what is pending', () => {
     expect(await makePending(app.core.db, ['a new secret'], options).take(secret)).toBeUndefined()
   })
 
+  test('ends with the sessions of its user', async () => {
+    const { userId, logOut } = await signedUp(app)
+    const secret = await pending.begin({ ...begun, userId })
+    await logOut()
+    expect([await pending.attempt(secret), await pending.take(secret)]).toEqual([undefined, undefined])
+  })
+
   test('is at most five of a kind for one user, and goes with the sweep', async () => {
     const secrets = []
     for (let i = 0; i < 8; i++) secrets.push(await pending.begin(begun))
-    const count = async () => (await sql`select count(*)::integer as n from auth_sessions`)[0]?.['n'] as number
+    const count = async () =>
+      (await sql`select count(*)::integer as n from auth_sessions where user_id = ${userId}`)[0]?.['n'] as number
     expect(await count()).toBe(5)
     expect(await pending.attempt(secrets.at(-1) ?? '')).toEqual(begun)
     await sql`update auth_sessions set expires_at = now() - interval '1 second'`
