@@ -56,7 +56,7 @@ describe('the budget of a request', () => {
   })
 
   test('holds for the second try of a statement, too', async () => {
-    await sql.unsafe(`create function deadlock() returns void language plpgsql as $$
+    await sql.unsafe(`create or replace function deadlock() returns void language plpgsql as $$
       begin perform pg_sleep(1.7); raise exception sqlstate '40P01'; end $$`)
     const deadlock = statement<NoInput, unknown>(() => template`select deadlock()`, {})
     await expect(db.rows(deadlock, {}).catch(causeOf)).resolves.toEqual(['unavailable', 'database: 57014'])
