@@ -10,7 +10,6 @@ interface Handle {
 
 const limitMs = 2500
 const settleMs = 300
-const mostRounds = 3
 /** What Node asks for. */
 const usualBacklog = 511
 
@@ -23,17 +22,11 @@ export async function stopListening(server: Server): Promise<void> {
   const deadline = performance.now() + limitMs
   // The first time only tells the crowd to wait: whoever is kept out tries again after a second.
   await isPlugged(server, plugs)
-  let rounds = 0
   do await admitHalves(server)
-  while (!(await isClosable(server, plugs, rounds++)) && performance.now() < deadline)
+  while ((!(await isPlugged(server, plugs)) || hasHalves(server)) && performance.now() < deadline)
   // `close` of `http.Server` would close idle connections, too.
   Server.prototype.close.call(server)
   for (const plug of plugs) plug.destroy()
-}
-
-/** On a busy port some handshake is always under way: after a few rounds it is not waited for. */
-async function isClosable(server: Server, plugs: Socket[], rounds: number): Promise<boolean> {
-  return (await isPlugged(server, plugs)) && (rounds >= mostRounds || !hasHalves(server))
 }
 
 /**
