@@ -39,9 +39,9 @@ describe('the budget of a request', () => {
       return db.rows(wait, { seconds: 1.7 }).catch(causeOf)
     })
     expect(outcome).toEqual(['unavailable', 'database: 57014'])
-    const written = await inRequest(async () => {
-      await db.rows(wait, { seconds: 0.6 })
-      await db.rows(wait, { seconds: 0.6 })
+    const written = await new Budget(1400).run(async () => {
+      await db.rows(wait, { seconds: 0.3 })
+      await db.rows(wait, { seconds: 0.3 })
       return db.rows(write, { seconds: 1.78 }).catch(causeOf)
     })
     expect([written, await notes()]).toEqual([['unavailable', 'database: 57014'], 0])
@@ -56,10 +56,21 @@ describe('the budget of a request', () => {
   })
 
   test('holds for the second try of a statement, too', async () => {
-    await sql.unsafe(`create or replace function deadlock() returns void language plpgsql as $$
-      begin perform pg_sleep(1.7); raise exception sqlstate '40P01'; end $$`)
+    await sql.unsafe(`
+      drop sequence if exists tries;
+      create sequence tries;
+      create or replace function deadlock() returns void language plpgsql as $$
+      begin
+        if nextval('tries') = 1 then
+          perform pg_sleep(0.5);
+          raise exception sqlstate '40P01';
+        end if;
+        perform pg_sleep(1.75);
+      end $$`)
     const deadlock = statement<NoInput, unknown>(() => template`select deadlock()`, {})
-    await expect(db.rows(deadlock, {}).catch(causeOf)).resolves.toEqual(['unavailable', 'database: 57014'])
+    const outcome = await new Budget(1000).run(() => db.rows(deadlock, {}).catch(causeOf))
+    expect(outcome).toEqual(['unavailable', 'database: 57014'])
+    expect(await sql`select last_value::integer as tries from tries`).toEqual([{ tries: 2 }])
   })
 
   test('ends with its answer: what it set going has none', async () => {
