@@ -34,7 +34,8 @@ const sessionOptions = {
   ip: '127.0.0.1',
   userAgent: null,
   requestId: randomUUID(),
-  amr: ['pwd'],
+  // As the driver writes an array; this pool is a bare one.
+  amr: '{pwd}',
   sessionSeconds: 2_592_000,
   refreshSeconds: 604_800,
   sessionsPerUser: 100,
