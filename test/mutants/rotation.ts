@@ -15,6 +15,7 @@ export const rotationMutants = [
       'setTimeout(land, patienceMs)',
       'setTimeout(() => {}, patienceMs)',
     ],
+    'shared rotation: a slow database is asked once': ['if (error instanceof Problem) throw error\n', ''],
     'shared rotation: no fault is shared': ['if (error instanceof Problem) throw error\n', 'throw error\n'],
     'shared rotation: a session is in it once': ['if (!group.has(asked.rotation.sessionId)) ', ''],
     'shared rotation: it is one': ['underWay === 0 || underWay + waiting.length <= few', 'true'],

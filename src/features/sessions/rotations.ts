@@ -26,14 +26,15 @@ interface Asked {
   readonly payer: Budget
   readonly resolve: (grant: Grant | undefined | Promise<Grant | undefined>) => void
   readonly reject: (error: unknown) => void
-  /** It leaves the queue: the time that it waited is the request's own. */
-  readonly depart: () => void
+  /** Leaves the queue: the time that it waited is the request's own. */
+  readonly leave: () => void
 }
 
 /**
  * Lets first uses share a statement while the database is busy: whoever comes while more than a few are under way waits
  * until they are back, and goes with all who came meanwhile. A session that somebody else has locked, and all of a
- * statement that failed, go alone, so that nobody waits for a stranger's lock and no fault is shared.
+ * statement that one of them made fail, go alone, so that nobody waits for a stranger's lock or shares a stranger's fault.
+ * The wait has the limits of the pool's own queue.
  */
 export function makeRotations(db: Database): Rotations {
   const waiting: Asked[] = []
@@ -52,7 +53,7 @@ export function makeRotations(db: Database): Rotations {
         clock.cancel(alarm)
         payer.spend(clock.now - since)
       }
-      const asked: Asked = { rotation, payer, resolve, reject, depart: leave }
+      const asked: Asked = { rotation, payer, resolve, reject, leave }
       waiting.push(asked)
       depart()
     })
@@ -61,7 +62,7 @@ export function makeRotations(db: Database): Rotations {
     while (waiting.length > 0 && (underWay === 0 || underWay + waiting.length <= few)) {
       const { group, again } =
         waiting.length <= few ? { group: waiting.splice(0, 1), again: [] } : takeStrangers(waiting)
-      for (const asked of [...group, ...again]) asked.depart()
+      for (const asked of [...group, ...again]) asked.leave()
       for (const asked of again) asked.resolve(alone(asked))
       follow(group)
     }

@@ -52,6 +52,24 @@ describe('first uses at once', () => {
     expect(await slow).toEqual(twoHundred(4))
   })
 
+  test('are not asked once more one by one when the database is too slow for all', async () => {
+    const sent = watchStatements()
+    const locked = Promise.withResolvers<void>()
+    const released = Promise.withResolvers<void>()
+    const transaction = sql.begin(async (sql) => {
+      await sql`lock table refresh_tokens in access exclusive mode`
+      locked.resolve()
+      await released.promise
+    })
+    await locked.promise
+    expect(await refreshAll(all)).toEqual(Array<number>(20).fill(503))
+    released.resolve()
+    await transaction
+    // Each statement is sent once; the first four go alone.
+    expect(sent().alone).toBeLessThanOrEqual(8)
+    expect(await refreshAll(all)).toEqual(twoHundred(20))
+  })
+
   test('grant nothing that one alone would not', async () => {
     const session = (place: number) => sessionIdOf(tokens[place] ?? '')
     await sql`update refresh_tokens set expires_at = now() - interval '1 second' where session_id = ${session(5)}::uuid`
