@@ -90,11 +90,12 @@ describe('a token whose key nobody has', () => {
     const replies = await whileLocked(shared, async (waiting) => {
       const asked = tokens.map((token) => me(shared.app, token))
       const counts: number[] = []
-      while (!counts.includes(1)) counts.push(await waiting())
+      while (!counts.some(Boolean)) counts.push(await waiting())
       for (let n = 0; n < 50; n++) counts.push(await waiting())
       return { asked, counts }
     })
-    expect(Math.max(...replies.counts)).toBe(1)
+    // Every ten seconds there is the look of the clock besides.
+    expect(Math.max(...replies.counts)).toBeLessThanOrEqual(2)
     expect(new Set(await Promise.all(replies.asked))).toEqual(new Set([401]))
   })
 
