@@ -1,5 +1,5 @@
-import { obey } from '#src/cli/obey.ts'
+import { runCommand } from '#src/cli/run-command.ts'
 
-process.exitCode = await obey(process.argv.slice(2), process.env, process)
+process.exitCode = await runCommand(process.argv.slice(2), process.env, process)
 // What a lost database leaves behind would keep the process alive.
 if (process.exitCode !== 0) process.exit()

@@ -9,7 +9,7 @@ import { metricsSettings } from '#src/plugins/metrics.settings.ts'
 import { networkSettings } from '#src/plugins/network.settings.ts'
 import { routeSettings } from '#src/routes/routes.settings.ts'
 import { serviceSettings } from './service.settings.ts'
-import { fromFiles, type Group, type Place, settled, type Variables, valueOf } from './settings.ts'
+import { fromFiles, type Group, type Place, configOf, type Variables, valueOf } from './settings.ts'
 
 /** The settings of every owner, in the order of the README. */
 const groups = {
@@ -50,7 +50,7 @@ export function readConfig(variables: Variables): Config {
   const given = fromFiles(settings, variables, faults)
   const values = new Map(settings.map((setting) => [setting.name, valueOf(setting, given, faults)]))
   const place: Place = { production: values.get('ENVIRONMENT') === 'production', variables, faults, warnings }
-  const parts = Object.entries<Group>(groups).map(([name, group]) => [name, settled(group, values, place)])
+  const parts = Object.entries<Group>(groups).map(([name, group]) => [name, configOf(group, values, place)])
   const config = Object.fromEntries(parts) as Groups
 
   if (config.database.url !== undefined && config.tokens.secretKey === undefined)

@@ -4,30 +4,30 @@ import type { FastifyBaseLogger } from 'fastify'
 import { buildApp } from './app.ts'
 import { readConfig } from './config.ts'
 import { followConnections } from './drain.ts'
-import { explain } from './explain.ts'
-import { settle, type Settled } from './settle.ts'
+import { describeError } from './describe-error.ts'
+import { completeConfig, type CompleteConfig } from './complete-config.ts'
 
 const signals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const
 /** Npm passes on a signal that the terminal or the supervisor has sent to the whole group already. */
 const sameSignalMs = 1000
 
-let settled: Settled | undefined
+let completed: CompleteConfig | undefined
 try {
-  settled = await settle(readConfig(process.env))
-  await serve(settled)
+  completed = await completeConfig(readConfig(process.env))
+  await serve(completed)
 } catch (error) {
-  await settled?.embedded?.stop()
-  process.stderr.write(`${explain(error)}\n`)
+  await completed?.embedded?.stop()
+  process.stderr.write(`${describeError(error)}\n`)
   process.exit(1)
 }
 
-async function serve({ config, embedded }: Settled): Promise<void> {
+async function serve({ config, embedded }: CompleteConfig): Promise<void> {
   const app = await buildApp(config)
   embedded?.reportTo({ warn: (sentence) => app.log.warn(sentence), error: (sentence) => app.log.error(sentence) })
   const drain = followConnections(app.server)
   const { close } = closeWithGrace({ delay: 9000, logger: app.log, skip: [...signals] }, async ({ err }) => {
     if (err) app.log.error({ err }, 'closing after an error')
-    app.leave()
+    app.startDraining()
     // Load balancers see /ready fail before connections are refused.
     if (config.service.production) await setTimeout(1000)
     await drain()

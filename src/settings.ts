@@ -43,20 +43,20 @@ type ValuesOf<R extends Settings> = { readonly [K in keyof R]: R[K] extends Sett
 export interface Group<C extends object = object> {
   readonly settings: Settings
   /** Makes the group's part of the config of the values that were read. */
-  readonly settle: (values: never, place: Place) => C
+  readonly combine: (values: never, place: Place) => C
 }
 
 /** What `.env.example` says of secrets that are made for the purpose. */
-export const ofItsOwn = 'Each of its own: openssl rand -hex 32'
+export const howToMakeOne = 'Each of its own: openssl rand -hex 32'
 
-/** Declares the settings of one owner; `settle` judges them together. */
+/** Declares the settings of one owner; `combine` judges them together. */
 export function group<const R extends Settings>(settings: R): Group<ValuesOf<R>>
 export function group<const R extends Settings, C extends object>(
   settings: R,
-  settle: (values: ValuesOf<R>, place: Place) => C,
+  combine: (values: ValuesOf<R>, place: Place) => C,
 ): Group<C>
-export function group(settings: Settings, settle: Group['settle'] = (values) => values): Group {
-  return { settings, settle }
+export function group(settings: Settings, combine: Group['combine'] = (values) => values): Group {
+  return { settings, combine }
 }
 
 /** Declares one setting; `read` makes of its value what the service works with. */
@@ -112,7 +112,7 @@ export function valueOf({ name, schema }: Setting, variables: Variables, faults:
 }
 
 /** A group's part of the config. */
-export function settled({ settings, settle }: Group, values: ReadonlyMap<string, unknown>, place: Place): object {
+export function configOf({ settings, combine }: Group, values: ReadonlyMap<string, unknown>, place: Place): object {
   const own: Record<string, unknown> = {}
   for (const [key, { name, fault, read }] of Object.entries(settings)) {
     const value = values.get(name)
@@ -120,7 +120,7 @@ export function settled({ settings, settle }: Group, values: ReadonlyMap<string,
     if (sentence !== undefined) place.faults.push(`${name}: ${sentence}`)
     own[key] = read(value as never)
   }
-  return Object.freeze(settle(own as never, place))
+  return Object.freeze(combine(own as never, place))
 }
 
 function parsed(schema: TSchema, text: string): unknown {

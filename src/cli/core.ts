@@ -27,7 +27,7 @@ export async function withCore<T>({ config }: Context, use: (core: Core) => Prom
         limits: makeLimits(uncounted),
         counters,
         log,
-        queued: ignore,
+        wakeMailer: ignore,
       }),
     )
   } finally {

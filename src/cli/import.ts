@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { BulkImport } from '#src/features/accounts/bulk.ts'
-import { RowReader } from './brought-user.ts'
-import { bring, type Done } from './bring.ts'
+import { RowReader } from './imported-user.ts'
+import { importUsersFrom, type Done } from './import-users.ts'
 import { columnsOf } from './columns.ts'
 import type { Context, Io } from './command.ts'
 import { requireSchema } from './database.ts'
@@ -34,7 +34,7 @@ export async function importUsers({ config, io }: Context, [file]: readonly [str
   await requireSchema(config)
   const report = await reportTo(values.report, io)
   const bulk = await BulkImport.open(config.database.url, { dryRun, update })
-  const done = await finished(bring(rows, { reader, bulk, report, io }), [bulk, report])
+  const done = await finished(importUsersFrom(rows, { reader, bulk, report, io }), [bulk, report])
   const summary = summaryOf(done, { dryRun, update, unused: reader.unused })
   if (done.rows > 0 && done.rows === done.refused) throw new Failure(`${summary}\nEvery row was refused.`)
   return summary

@@ -1,4 +1,4 @@
-import type { RowReader } from './brought-user.ts'
+import type { RowReader } from './imported-user.ts'
 import type { Columns } from './columns.ts'
 import { Failure } from './failure.ts'
 import type { Row } from './rows.ts'

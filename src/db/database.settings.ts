@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { group, ofItsOwn, optional, setting, switchedOn, whole } from '#src/settings.ts'
+import { group, howToMakeOne, optional, setting, switchedOn, whole } from '#src/settings.ts'
 import { databaseUrlFault } from '#src/urls.ts'
 
 /** The database, by its URL or by its parts. */
@@ -20,7 +20,7 @@ export const databaseSettings = group(
     user: setting('DB_USER', optional(), { says: 'user', without: '`postgres`' }),
     password: setting('DB_PASSWORD', optional(), {
       says: 'password',
-      example: ofItsOwn,
+      example: howToMakeOne,
       secret: true,
     }),
     name: setting('DB_NAME', optional(), { says: 'database', without: '`postgres`' }),

@@ -14,11 +14,11 @@ export interface CoreSettings {
 /** What differs between the service and a command. */
 export type CoreParts = Pick<Core, 'db' | 'passwords' | 'accessTokens' | 'limits' | 'counters' | 'log'> & {
   /** Says that a mail was queued. */
-  readonly queued: () => void
+  readonly wakeMailer: () => void
 }
 
 /** Puts the domain together. */
-export function composeCore({ sessions, mail, tokens }: CoreSettings, { queued, ...parts }: CoreParts): Core {
+export function composeCore({ sessions, mail, tokens }: CoreSettings, { wakeMailer, ...parts }: CoreParts): Core {
   const { secretKey, secretKeyPrevious } = tokens
   const secrets = [secretKey, ...(secretKeyPrevious ? [secretKeyPrevious] : [])]
   return Object.freeze<Core>({
@@ -30,7 +30,7 @@ export function composeCore({ sessions, mail, tokens }: CoreSettings, { queued, 
     mail: {
       oneTimeKeys: secrets.map((secret) => deriveKey(secret, 'one-time-token')),
       requireVerifiedEmail: mail.requireVerifiedEmail,
-      queued,
+      wakeMailer,
     },
   })
 }

@@ -30,6 +30,6 @@ interface MailRules {
   /** Keys of one-time tokens: the current one, then those of links that are still under way. */
   readonly oneTimeKeys: readonly KeyObject[]
   readonly requireVerifiedEmail: boolean
-  /** Says that a mail was queued, so that it is sent at once. */
-  readonly queued: () => void
+  /** Says that a mail was wakeMailer, so that it is sent at once. */
+  readonly wakeMailer: () => void
 }

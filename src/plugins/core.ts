@@ -28,9 +28,9 @@ export default fp<CoreOptions>(
     })
     await passwords.prepare()
     const { db, accessTokens, counters, log } = app
-    const queued = () => app.mailer?.kick()
+    const wakeMailer = () => app.mailer?.kick()
     const limits = makeLimits(app.counter)
-    app.decorate('core', composeCore(options, { db, passwords, accessTokens, limits, counters, log, queued }))
+    app.decorate('core', composeCore(options, { db, passwords, accessTokens, limits, counters, log, wakeMailer }))
 
     const registers = [app.metricsRegistry]
     const gauge = (name: string, help: string, read: () => number) =>

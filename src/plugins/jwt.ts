@@ -144,12 +144,12 @@ function claimsOf(token: string, codec: JWT): Static<typeof ClaimsSchema> {
 
 function keepFresh(app: FastifyInstance, ring: KeyRing, { signingKeyRotateDays }: JwtOptions): void {
   const minAgeSeconds = signingKeyRotateDays * 86_400
-  const tend = async () => {
+  const loadAndRotate = async () => {
     await ring.load()
     if (minAgeSeconds > 0) await ring.rotate({ minAgeSeconds })
   }
   const timer = setInterval(() => {
-    tend().catch((error: unknown) => app.log.warn({ err: error }, 'the signing keys could not be read'))
+    loadAndRotate().catch((error: unknown) => app.log.warn({ err: error }, 'the signing keys could not be read'))
   }, reloadEveryMs)
   timer.unref()
   app.addHook('onClose', async () => clearInterval(timer))

@@ -2,7 +2,7 @@ import prom from '@platformatic/prom-client'
 import fp from 'fastify-plugin'
 import { createTransport } from 'nodemailer'
 import type { Config } from '#src/config.ts'
-import { Mailer, MailRefused, type Post } from '#src/features/mail/mailer.ts'
+import { Mailer, MailRefused, type MailTransport } from '#src/features/mail/mailer.ts'
 import { deriveKey } from '#src/db/sealing.ts'
 import { queuedMails } from '#src/features/mail/outbox.sql.ts'
 import type { Letter } from '#src/features/mail/letters.ts'
@@ -77,7 +77,7 @@ export default fp<MailOptions>(
 )
 
 /** Writes mails to the terminal and keeps the last of them. */
-function showingPost(letters: Letter[], { logLevel }: Pick<MailOptions, 'logLevel'>): Post {
+function showingPost(letters: Letter[], { logLevel }: Pick<MailOptions, 'logLevel'>): MailTransport {
   return {
     deliver: async (letter) => {
       letters.push(letter)
@@ -93,7 +93,10 @@ function showingPost(letters: Letter[], { logLevel }: Pick<MailOptions, 'logLeve
 const oneAddress = /^[^\s<>@,;:"()[\]\\]+@[^\s<>@,;:"()[\]\\]+$/
 
 /** A pool of connections to one mail server; a mail has exactly one recipient. */
-function smtpPost(url: string, { from: sender, serviceName }: Pick<MailOptions, 'from' | 'serviceName'>): Post {
+function smtpPost(
+  url: string,
+  { from: sender, serviceName }: Pick<MailOptions, 'from' | 'serviceName'>,
+): MailTransport {
   const transport = createTransport({
     url,
     pool: true,

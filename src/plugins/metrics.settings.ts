@@ -1,4 +1,4 @@
-import { group, ofItsOwn, oneOf, optional, setting } from '#src/settings.ts'
+import { group, howToMakeOne, oneOf, optional, setting } from '#src/settings.ts'
 
 /** Who may read `/metrics`. */
 export const metricsSettings = group(
@@ -9,7 +9,7 @@ export const metricsSettings = group(
     token: setting('METRICS_TOKEN', optional('^[A-Za-z0-9._~+/=-]{16,}$'), {
       says: 'Bearer token for `/metrics`, 16 characters or more',
       without: 'open in development, 401 in production',
-      example: ofItsOwn,
+      example: howToMakeOne,
       secret: true,
     }),
   },

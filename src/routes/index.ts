@@ -30,5 +30,5 @@ export default fp<RouteOptions>(
     // The last, because it links what there is.
     await app.register(frontPage, { ...service, ...mail })
   },
-  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies', 'openapi', 'leaving'] },
+  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies', 'openapi', 'draining'] },
 )

@@ -45,7 +45,7 @@ const operation: FastifyPluginAsyncTypebox<Config['metrics']> = async (app, { ac
       },
     },
     async () => {
-      if (app.isLeaving()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
+      if (app.isDraining()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
       await app.reachDatabase()
       return { status: 'ok' as const }
     },

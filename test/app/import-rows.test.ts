@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
-import { RowReader } from '#src/cli/brought-user.ts'
+import { RowReader } from '#src/cli/imported-user.ts'
 import { columnsOf } from '#src/cli/columns.ts'
 import { jsonRows, type Row } from '#src/cli/rows.ts'
 import { sampled } from '#src/cli/sample.ts'

@@ -39,7 +39,7 @@ describe('/ready', () => {
 
   test('is a 503 while the service is leaving, which is alive still and keeps no connection', async () => {
     const { app } = await startService()
-    app.leave()
+    app.startDraining()
     const [ready, health] = [await get(app, '/ready'), await get(app, '/health')]
     expect([ready.statusCode, ready.headers['retry-after']]).toEqual([503, '5'])
     expect([health.statusCode, health.headers['connection']]).toEqual([200, 'close'])

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { sql as template } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import { accountTypes } from '#src/features/accounts/accounts.sql.ts'
-import { recorded } from '#src/features/audit/audit.sql.ts'
+import { insertEvent } from '#src/features/audit/audit.sql.ts'
 import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
-import { endedBut, sessionsOfUser, sessionStates } from '#src/features/sessions/sessions.sql.ts'
+import { endSessionsExcept, sessionsOfUser, sessionStates } from '#src/features/sessions/sessions.sql.ts'
 import type { Database } from '#src/db/database.ts'
 import { type Compiled, type NoInput, statement } from '#src/db/statement.ts'
 import { signedUp } from '#test/support/actors.ts'
@@ -56,11 +56,11 @@ describe('the compiler refuses', () => {
       // @ts-expect-error There is an `id` only.
       statement<Id, never>(($) => template`select ${$.name}`, {}),
       // @ts-expect-error An event has an origin.
-      statement<Id, never>(($) => recorded($, { type: 'user.updated', userId: template`${$.id}` }), {}),
+      statement<Id, never>(($) => insertEvent($, { type: 'user.updated', userId: template`${$.id}` }), {}),
       // @ts-expect-error Nobody said which session to keep.
-      statement<Id, never>(($) => template`with ${endedBut($, owner)} select ${$.id}`, {}),
+      statement<Id, never>(($) => template`with ${endSessionsExcept($, owner)} select ${$.id}`, {}),
       // @ts-expect-error A session is not known by a number.
-      statement<{ keepSessionId: number }, never>(($) => endedBut($, owner), {}),
+      statement<{ keepSessionId: number }, never>(($) => endSessionsExcept($, owner), {}),
       // @ts-expect-error There is no input.
       statement<NoInput, never>(($) => template`select ${$.id}`, {}),
     ]

@@ -125,7 +125,7 @@ export const accountMutants = [
   }),
   ...mutantsOf('src/features/recovery/one-time-tokens.sql.ts', recovery, {
     'reset: ends the sessions by the epoch': [
-      ', ${epochRaised},\n      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()\n    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch',
+      ', ${raiseEpoch},\n      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()\n    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch',
       ',\n      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()\n    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch',
     ],
     'reset: confirms the address': [
@@ -133,8 +133,8 @@ export const accountMutants = [
       'updated_at',
     ],
     'reset: ends the other links': [
-      "t.purpose <> 'password_reset'\n  ), ${endedBut",
-      "t.purpose <> 'password_reset' and false\n  ), ${endedBut",
+      "t.purpose <> 'password_reset'\n  ), ${endSessionsExcept",
+      "t.purpose <> 'password_reset' and false\n  ), ${endSessionsExcept",
     ],
     'forgotten: a disabled user gets no link': ['and is_active\n    for key share', '\n    for key share'],
     'confirmation: an expired link is refused': [
@@ -325,17 +325,17 @@ export const accountMutants = [
       'case when false then',
     ],
   }),
-  ...mutantsOf('src/cli/brought-user.ts', ['test/app/import.test.ts'], {
+  ...mutantsOf('src/cli/imported-user.ts', ['test/app/import.test.ts'], {
     'import: at most 16 roles': ['roles.length > 16 || ', ''],
     'import: no hash that is too costly': ['=> isBounded(value)', '=> value.length > 0'],
   }),
-  ...mutantsOf('src/cli/brought-user.ts', ['test/app/import-safety.test.ts'], {
+  ...mutantsOf('src/cli/imported-user.ts', ['test/app/import-safety.test.ts'], {
     'import: nobody loses a password that no field takes': [
       'const column = this.#withoutPasswords ? undefined : this.unusedHash(row)',
       'const column: string | undefined = undefined',
     ],
   }),
-  ...mutantsOf('src/cli/brought-user.ts', rows, {
+  ...mutantsOf('src/cli/imported-user.ts', rows, {
     'import: a moment without a zone is of UTC': ["zone = 'Z'] =", "zone = ''] ="],
   }),
   ...mutantsOf('src/cli/rows.ts', rows, {

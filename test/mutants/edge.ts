@@ -29,10 +29,13 @@ export const edgeMutants = [
       "'login-account-address', max: 11,",
     ],
     'limits: a besieged account has two tries for an address': [
-      'if (counted[1]?.exceeded) counted.push(required(await besieged.count(pair)))',
+      'if (counted[1]?.exceeded) counted.push(required(await attackedAccount.count(pair)))',
       '',
     ],
-    'limits: one address does not besiege the others': ['besieged.count(pair)', 'besieged.count(account)'],
+    'limits: one address does not besiege the others': [
+      'attackedAccount.count(pair)',
+      'attackedAccount.count(account)',
+    ],
     'limits: a login that succeeds is no guess': ['await giveBack()\n    return result', 'return result'],
     'limits: a wrong password stays counted': ['if (!isWrongPassword(error)) await giveBack()', 'await giveBack()'],
     'limits: an account is one under all its names': ['if (userId !== undefined) return `user ${userId}`', ''],
@@ -330,12 +333,12 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/routes/operation.ts', readiness, {
     'health: who leaves is not ready': [
-      "if (app.isLeaving()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
+      "if (app.isDraining()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
       '',
     ],
   }),
-  ...mutantsOf('src/plugins/leaving.ts', readiness, {
-    'health: who leaves keeps no connection': ["if (leaving) reply.header('connection', 'close')\n", ''],
+  ...mutantsOf('src/plugins/draining.ts', readiness, {
+    'health: who drains keeps no connection': ["if (draining) reply.header('connection', 'close')\n", ''],
   }),
   ...mutantsOf('src/routes/operation.ts', operation, {
     'metrics: a wrong token is refused': ['token === undefined || !timingSafeEqual(...digests)', 'token === undefined'],

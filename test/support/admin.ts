@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import { obey } from '#src/cli/obey.ts'
+import { runCommand } from '#src/cli/run-command.ts'
 import { bare, onDatabase } from './process.ts'
 
 /** A program that does not end by itself has failed. */
@@ -29,7 +29,7 @@ export async function runAdmin(
   const [stdout, stderr] = [new PassThrough(), new PassThrough()]
   const printed = Promise.all([text(stdout), text(stderr)])
   const variables = { ...onDatabase(databaseUrl), ...environment }
-  const code = await obey(args, variables, { stdin, stdout, stderr }).finally(() => {
+  const code = await runCommand(args, variables, { stdin, stdout, stderr }).finally(() => {
     stdout.end()
     stderr.end()
   })

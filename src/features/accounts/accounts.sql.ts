@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
 import { columns, columnTypes, type NoInput, type Parameters, statement } from '#src/db/statement.ts'
-import { type LinkInput, mailedLink } from '#src/features/recovery/links.sql.ts'
+import { type LinkInput, upsertLinkMail } from '#src/features/recovery/links.sql.ts'
 import { oneTimeTokens, outbox, type User, users } from '#src/db/schema.ts'
 
 /** What the rest of the code may know of a user; never the password's hash. */
@@ -45,10 +45,10 @@ export const createUser = statement<Origin & LinkInput & NewUser, Account>(
     values (${$.email}, ${$.username}, ${$.fullName}, ${$.passwordHash}, ${$.roles}::text[],
       case when ${$.emailIsConfirmed}::boolean then now() end)
     returning *
-  ), ${mailedLink($, 'email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`(select * from created where email_verified_at is null) created` })}, audited as (
-    ${recorded($, { type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${$.byOperator}::boolean` })}
+  ), ${upsertLinkMail($, 'email_verify', { userId: sql`created.id`, email: sql`created.email`, from: sql`(select * from created where email_verified_at is null) created` })}, audited as (
+    ${insertEvent($, { type: 'user.registered', userId: sql`created.id`, actorId: sql`created.id`, from: sql`created where not ${$.byOperator}::boolean` })}
   ), audited_creation as (
-    ${recorded($, { type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${$.byOperator}::boolean` })}
+    ${insertEvent($, { type: 'user.created', userId: sql`created.id`, detail: rolesFromTo(sql`'{}'::text[]`, sql`created.roles`), from: sql`created where ${$.byOperator}::boolean` })}
   )
   select ${accountColumns('created')} from created`,
   accountTypes,
@@ -111,7 +111,7 @@ export const updateProfile = statement<
     update ${users} u set full_name = d.full_name, username = d.username, updated_at = now()
     from difference d where u.id = d.id and cardinality(d.fields) > 0 returning u.*, d.fields
   ), audited as (
-    ${recorded($, { type: 'user.updated', userId: sql`changed.id`, actorId: sql`changed.id`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
+    ${insertEvent($, { type: 'user.updated', userId: sql`changed.id`, actorId: sql`changed.id`, detail: sql`jsonb_build_object('fields', changed.fields)`, from: sql`changed` })}
   )
   select ${accountColumns('c')} from changed c
   union all
@@ -154,7 +154,7 @@ export const deleteUser = statement<
   ), mails as (
     delete from ${outbox} m using gone where m.user_id = gone.id and m.sent_at is null and m.dead_at is null
   ), audited as (
-    ${recorded($, { type: 'user.deleted', userId: sql`gone.id`, actorId: sql`${$.actorId}::integer`, from: sql`gone` })}
+    ${insertEvent($, { type: 'user.deleted', userId: sql`gone.id`, actorId: sql`${$.actorId}::integer`, from: sql`gone` })}
   )
   select is_last_admin as "isLastAdmin", exists (select from gone) as deleted from target`,
   { isLastAdmin: 'bool', deleted: 'bool' },

@@ -38,7 +38,7 @@ export async function register(core: Core, registration: Registration, origin: O
     }),
   )
   if (!account) throw new Error('the new account was not returned')
-  core.mail.queued()
+  core.mail.wakeMailer()
   return account
 }
 
@@ -86,7 +86,7 @@ export async function replacePassword(
   })
   if (!result?.changed) throw incorrect('/current_password')
   core.counters.sessionsRevoked('password_change', result.ended)
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 /** Deletes the account and everything of it; throws `password_incorrect` or `last_admin`. */

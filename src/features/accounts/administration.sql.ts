@@ -1,10 +1,10 @@
 import { sql } from 'drizzle-orm/sql'
-import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
 import { statement } from '#src/db/statement.ts'
-import { type LinkInput, mailedLink } from '#src/features/recovery/links.sql.ts'
-import { notified } from '#src/features/mail/outbox.sql.ts'
+import { type LinkInput, upsertLinkMail } from '#src/features/recovery/links.sql.ts'
+import { insertNotice } from '#src/features/mail/outbox.sql.ts'
 import { type AuditEvent, auditEvents, oneTimeTokens, users } from '#src/db/schema.ts'
-import { endedBut, epochRaised } from '#src/features/sessions/sessions.sql.ts'
+import { endSessionsExcept, raiseEpoch } from '#src/features/sessions/sessions.sql.ts'
 import { type Account, accountColumns, accountTypes, lockedTarget, rolesFromTo } from './accounts.sql.ts'
 
 export interface UserFilter {
@@ -147,13 +147,13 @@ export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(
     returning u.*, d.fields, d.is_disabled, d.is_moved, d.old_email, d.old_roles
   ), moved as (
     select * from changed where is_moved
-  ), ${mailedLink($, 'email_verify', { userId: sql`reachable.id`, email: sql`reachable.email`, from: sql`(select * from moved where is_active) reachable` })},
+  ), ${upsertLinkMail($, 'email_verify', { userId: sql`reachable.id`, email: sql`reachable.email`, from: sql`(select * from moved where is_active) reachable` })},
   unlinked as (
     delete from ${oneTimeTokens} o using moved
     where o.user_id = moved.id and (o.purpose <> 'email_verify' or not exists (select from link))
-  ), ${notified({ template: 'email-changed', userId: sql`moved.id`, recipient: sql`moved.old_email`, from: sql`moved` })},
-  ${endedBut($, sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
-    ${recorded($, { type: 'user.updated', userId: sql`changed.id`, actorId: sql`${$.actorId}::integer`, detail: changeDetail, from: sql`changed` })}
+  ), ${insertNotice({ template: 'email-changed', userId: sql`moved.id`, recipient: sql`moved.old_email`, from: sql`moved` })},
+  ${endSessionsExcept($, sql`(select id, session_epoch from changed where is_disabled)`)}, audited as (
+    ${insertEvent($, { type: 'user.updated', userId: sql`changed.id`, actorId: sql`${$.actorId}::integer`, detail: changeDetail, from: sql`changed` })}
   ), now_is as (
     select ${accountColumns('c')} from changed c
     union all
@@ -174,7 +174,7 @@ export const confirmEmailOf = statement<Act, { id: number }>(
     where id = ${$.id}::integer and email is not null and email_verified_at is null and deleted_at is null
     returning id
   ), audited as (
-    ${recorded($, { type: 'email.verified', userId: sql`confirmed.id`, actorId: sql`${$.actorId}::integer`, from: sql`confirmed` })}
+    ${insertEvent($, { type: 'email.verified', userId: sql`confirmed.id`, actorId: sql`${$.actorId}::integer`, from: sql`confirmed` })}
   )
   select id from confirmed`,
   { id: 'int4' },
@@ -184,12 +184,12 @@ export const confirmEmailOf = statement<Act, { id: number }>(
 export const setPasswordOf = statement<Act & { newHash: string }, { id: number }>(
   ($) => sql`
   with owner as (
-    update ${users} set password_hash = ${$.newHash}, ${epochRaised}, updated_at = now()
+    update ${users} set password_hash = ${$.newHash}, ${raiseEpoch}, updated_at = now()
     where id = ${$.id}::integer and deleted_at is null returning id, email
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
-  ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
-    ${recorded($, { type: 'password.reset', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, from: sql`owner` })}
+  ), ${insertNotice({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
+    ${insertEvent($, { type: 'password.reset', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, from: sql`owner` })}
   )
   select id from owner`,
   { id: 'int4' },

@@ -90,7 +90,7 @@ export async function changeUser(core: Core, id: number, change: UserChange, act
   const { isLastAdmin, ended, ...account } = row
   if (isLastAdmin) throw await refusedLastAdmin(core, id, actor)
   core.counters.sessionsRevoked('disabled', ended)
-  if (email !== null) core.mail.queued()
+  if (email !== null) core.mail.wakeMailer()
   return account
 }
 
@@ -111,7 +111,7 @@ export async function setPassword(core: Core, account: Account, password: string
   requireSuitablePassword(password, [account.email, account.username, account.fullName], '/password')
   const newHash = await core.passwords.hash(password)
   if (!(await core.db.row(setPasswordOf, { ...actor, id: account.id, newHash }))) unknown()
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 /** Ends every session of a user; resolves to how many there were, throws `not_found`. */

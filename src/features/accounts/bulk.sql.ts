@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { recorded } from '#src/features/audit/audit.sql.ts'
+import { insertEvent } from '#src/features/audit/audit.sql.ts'
 import { type Parameters, statement } from '#src/db/statement.ts'
-import { filled, lacking } from './existing-users.sql.ts'
+import { findExistingUsers, updateExistingUsers } from './existing-users.sql.ts'
 import { users } from '#src/db/schema.ts'
 
 const batch = ($: Parameters<{ rows: string }>) => sql`
@@ -42,14 +42,14 @@ const leftOver = (filling: SQL | undefined): SQL => sql`
 type Import = { rows: string; userAgent: string; ip: null; requestId: null }
 
 const imported = ($: Parameters<Import>) => sql`with ${batch($)}, ${inserted(sql`${users}`, sql`batch`)}, audited as (
-    ${recorded($, { type: 'user.imported', userId: sql`created.id`, from: sql`created` })}
+    ${insertEvent($, { type: 'user.imported', userId: sql`created.id`, from: sql`created` })}
   )`
 /** Inserts a batch; returns the rows that made no account. */
 export const importBatch = statement<Import, LeftOver>(($) => sql`${imported($)} ${leftOver(undefined)}`, leftOverTypes)
 /** As `importBatch`, and fills in what accounts lack that are there already. */
 export const updateBatch = statement<Import, LeftOver>(
-  ($) => sql`${imported($)}, ${lacking}, ${filled}, audited_too as (
-    ${recorded($, { type: 'user.updated', userId: sql`filled.id`, detail: sql`jsonb_build_object('fields', filled.fields)`, from: sql`filled` })}
+  ($) => sql`${imported($)}, ${findExistingUsers}, ${updateExistingUsers}, audited_too as (
+    ${insertEvent($, { type: 'user.updated', userId: sql`filled.id`, detail: sql`jsonb_build_object('fields', filled.fields)`, from: sql`filled` })}
   ) ${leftOver(sql`filled f`)}`,
   leftOverTypes,
 )
@@ -68,7 +68,7 @@ export const tryBatch = statement<{ rows: string }, LeftOver>(
 /** As `updateBatch`, and changes nothing. */
 export const tryUpdate = statement<{ rows: string }, LeftOver>(
   ($) =>
-    sql`${tried($)}, ${lacking} ${leftOver(sql`(select n, password_hash is not null as with_hash from wanting) f`)}`,
+    sql`${tried($)}, ${findExistingUsers} ${leftOver(sql`(select n, password_hash is not null as with_hash from wanting) f`)}`,
   leftOverTypes,
 )
 

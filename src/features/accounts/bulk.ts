@@ -7,7 +7,7 @@ import { exportPage, importBatch, type LeftOver, pageSize, tryBatch, tryUpdate, 
 type Alone = ReturnType<typeof connectAlone>
 
 /** A user as a file brings them; `n` tells them from the others of the batch. */
-export interface BroughtUser {
+export interface ImportedUser {
   readonly n: number
   readonly email: string | null
   readonly username: string | null
@@ -43,7 +43,7 @@ export class BulkImport {
   }
 
   /** Resolves, by their `n`, to those that made no account because somebody has the address or the username. */
-  async insert(rows: readonly BroughtUser[], userAgent: string): Promise<Map<number, LeftOver>> {
+  async insert(rows: readonly ImportedUser[], userAgent: string): Promise<Map<number, LeftOver>> {
     const { dryRun, update } = this.#options
     const input = { rows: JSON.stringify(rows), userAgent, ip: null, requestId: null }
     const rowsLeft = dryRun

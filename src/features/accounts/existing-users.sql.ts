@@ -6,7 +6,7 @@ import { auditEvents, users } from '#src/db/schema.ts'
  * that its row has. Whoever registered by themselves may have typed somebody else's address: only accounts that an import
  * made, or that nobody has a password for, are given an address or its confirmation.
  */
-export const lacking = sql`
+export const findExistingUsers = sql`
   candidates as (
     select b.n, u.id, 0 as rank
     from batch b join ${users} u on lower(u.email collate "C") = lower(b.email collate "C")
@@ -19,7 +19,7 @@ export const lacking = sql`
   ), known as (
     select m.n, u.id, u.email, u.email_verified_at, u.username as old_username, u.full_name as old_name, u.password_hash as old_hash,
       u.password_hash is null
-        or exists (select from ${auditEvents} e where e.user_id = u.id and e.type = 'user.imported') as is_brought
+        or exists (select from ${auditEvents} e where e.user_id = u.id and e.type = 'user.imported') as is_imported
     from matched m join ${users} u on u.id = m.id
   ), lacking as (
     select k.n, k.id,
@@ -28,8 +28,8 @@ export const lacking = sql`
       case when k.old_username is null and not exists (
         select from ${users} o where lower(o.username collate "C") = lower(b.username collate "C")
       ) then b.username end as username,
-      case when k.email is null and k.is_brought then b.email end as email,
-      k.is_brought and b.email_verified and k.email_verified_at is null and b.email is not null as confirms
+      case when k.email is null and k.is_imported then b.email end as email,
+      k.is_imported and b.email_verified and k.email_verified_at is null and b.email is not null as confirms
     from known k join batch b on b.n = k.n
   ), wanting as (
     select * from lacking
@@ -37,7 +37,7 @@ export const lacking = sql`
   )`
 
 /** CTE that fills in what is `wanting`, and overwrites nothing that came in between. */
-export const filled = sql`
+export const updateExistingUsers = sql`
   filled as (
     update ${users} u set
       password_hash = coalesce(u.password_hash, w.password_hash),

@@ -22,7 +22,7 @@ interface AuditSource {
 }
 
 /** The INSERT that records events in the same statement as their cause; takes its origin from the input. */
-export function recorded($: Parameters<Origin>, { type, ...event }: AuditSource): SQL {
+export function insertEvent($: Parameters<Origin>, { type, ...event }: AuditSource): SQL {
   return insertion($, { ...event, type: sql.raw(`'${type}'`) })
 }
 

@@ -69,6 +69,6 @@ async function admit(core: Core, { user }: Proof, origin: Origin): Promise<void>
   core.counters.login('unverified')
   // The link is sent again when the last one is a minute old.
   await core.db.rows(resendVerification, { ...origin, userId: user.id, ...newLink(core, 'email_verify') })
-  core.mail.queued()
+  core.mail.wakeMailer()
   throw new Problem('email_not_verified')
 }

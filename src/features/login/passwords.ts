@@ -9,7 +9,7 @@ import { Gate } from './gate.ts'
 /** Logins that may wait for the gate: about two seconds of work on two cores. */
 const gateLength = 256
 
-/** The list leaves out what its own package finds by rule; `isMonotonous` and these few make up for it. */
+/** The list leaves out what its own package finds by rule; `isRepetitive` and these few make up for it. */
 const commonPasswords: ReadonlySet<string> = new Set([
   ...dictionary['passwords-common'].filter((password) => password.length >= 8),
   'poiuytrewq',
@@ -73,7 +73,7 @@ export function makePasswords({ threads, ...cost }: PasswordCost, measures: Pass
     gate,
     prepare: async () => {
       await madeDecoy()
-      giveWay()
+      lowerHashingPriority()
     },
     hash: (password) => gated(() => argon2Hash(password, options)),
     matches: async (stored, password) => {
@@ -94,7 +94,7 @@ export function makePasswords({ threads, ...cost }: PasswordCost, measures: Pass
  * Lets the threads that hash give way to the one that answers requests, as far as the system can tell them apart: a queue
  * of logins then hardly delays the others.
  */
-function giveWay(): void {
+function lowerHashingPriority(): void {
   try {
     for (const thread of readdirSync('/proc/self/task'))
       if (readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').startsWith('libuv-worker'))
@@ -138,14 +138,14 @@ export function requireSuitablePassword(password: string, names: readonly (strin
   if (length < 8) throw invalidField(pointer, 'must have at least 8 characters', 'password_unsuitable')
   if (length > 128) throw invalidField(pointer, 'must have at most 128 characters', 'password_unsuitable')
   const lower = password.toLowerCase()
-  if (commonPasswords.has(lower) || commonPasswords.has(password) || isMonotonous(lower))
+  if (commonPasswords.has(lower) || commonPasswords.has(password) || isRepetitive(lower))
     throw invalidField(pointer, 'is too common', 'password_unsuitable')
   if (names.some((name) => name !== null && resembles(lower, name.toLowerCase())))
     throw invalidField(pointer, 'must not be your own name or address', 'password_unsuitable')
 }
 
 /** Up to six characters repeated, or a run of neighbours, such as `abcdefgh` or `98765432`. */
-function isMonotonous(text: string): boolean {
+function isRepetitive(text: string): boolean {
   if (/^(.{1,6})\1+.{0,5}$/su.test(text)) return true
   const codes = Array.from(text, (character) => character.codePointAt(0) ?? 0)
   const steps = new Set(codes.slice(1).map((code, i) => code - (codes[i] ?? 0)))

@@ -15,7 +15,7 @@ import { type Letter, type LetterOptions, writeLetter } from './letters.ts'
 import { oneTimeTokenOf } from '#src/features/recovery/one-time-tokens.ts'
 
 /** The way to the mail server. */
-export interface Post {
+export interface MailTransport {
   /** Hands a mail over; throws `MailRefused`, or anything else when the server was not heard to the end. */
   readonly deliver: (letter: Letter) => Promise<void>
   /** Whether the server can be spoken to at all, whatever it thinks of one mail. */
@@ -40,7 +40,7 @@ export interface MailerOptions extends LetterOptions {
   readonly counters: Pick<Core['counters'], 'mail'>
   readonly log: Pick<Core['log'], 'warn'>
   readonly oneTimeKeys: readonly KeyObject[]
-  readonly post: Post
+  readonly post: MailTransport
 }
 
 /** Mails under way at once, and so the most that a crash between the server's yes and ours can send twice. */

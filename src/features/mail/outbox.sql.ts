@@ -1,11 +1,11 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
 import { type NoInput, type Parameters, statement } from '#src/db/statement.ts'
 import { mailQuotas, oneTimeTokens, outbox, users } from '#src/db/schema.ts'
 import type { Template } from './mails.ts'
 
 /** The INSERT that queues one mail per row of `from` in the same statement as its cause. */
-export function queued(mail: { template: Template; userId: SQL; recipient: SQL; data?: SQL; from: SQL }): SQL {
+export function insertMail(mail: { template: Template; userId: SQL; recipient: SQL; data?: SQL; from: SQL }): SQL {
   return sql`insert into ${outbox} (user_id, template, recipient, data)
     select ${mail.userId}, ${sql.raw(`'${mail.template}'`)}, ${mail.recipient}, ${mail.data ?? sql`'{}'::jsonb`}
     from ${mail.from}`
@@ -36,10 +36,10 @@ export function withinQuota({ kind, recipient, from }: Quota): SQL {
 }
 
 /** The CTEs that tell the owner of an address of a change, within the quota of the address; `from` has one row or none. */
-export function notified(notice: { template: Template; userId: SQL; recipient: SQL; from: SQL }): SQL {
+export function insertNotice(notice: { template: Template; userId: SQL; recipient: SQL; from: SQL }): SQL {
   const { recipient, from } = notice
   return sql`notice_quota as (${withinQuota({ kind: 'notice', recipient, from })}), notice as (
-    ${queued({ ...notice, from: sql`${from}, notice_quota` })}
+    ${insertMail({ ...notice, from: sql`${from}, notice_quota` })}
   )`
 }
 
@@ -140,7 +140,7 @@ export const abandonMail = statement<Origin & Claim & { error: string }, never>(
     update ${outbox} set dead_at = now(), last_error = ${$.error} where ${claimed($)}
     returning user_id, template, last_error
   )
-  ${recorded($, {
+  ${insertEvent($, {
     type: 'mail.abandoned',
     userId: sql`dead.user_id`,
     detail: sql`jsonb_build_object('template', dead.template, 'error', dead.last_error)`,

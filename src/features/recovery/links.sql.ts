@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { mailOf, type OneTimePurpose } from '#src/features/mail/mails.ts'
-import { queued, withinQuota } from '#src/features/mail/outbox.sql.ts'
+import { insertMail, withinQuota } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens } from '#src/db/schema.ts'
 import type { Parameters } from '#src/db/statement.ts'
 
@@ -23,7 +23,7 @@ interface NewLink {
  * The CTEs that store a link, in the place of an older one of the same purpose, and queue its mail. Over the quota of the
  * address neither is written: the older link, whose mail went out, stays as it is.
  */
-export function mailedLink(
+export function upsertLinkMail(
   $: Parameters<LinkInput>,
   purpose: OneTimePurpose,
   { userId, email, from, onceAMinute = false }: NewLink,
@@ -39,7 +39,7 @@ export function mailedLink(
       ${onceAMinute ? sql`where ${oneTimeTokens}.created_at < now() - interval '1 minute'` : sql``}
     returning user_id, email
   ), mail as (
-    ${queued({
+    ${insertMail({
       template,
       userId: sql`link.user_id`,
       recipient: sql`link.email`,

@@ -1,10 +1,10 @@
 import { sql } from 'drizzle-orm/sql'
-import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
 import { type Parameters, statement } from '#src/db/statement.ts'
-import { type LinkInput, mailedLink } from './links.sql.ts'
-import { notified } from '#src/features/mail/outbox.sql.ts'
+import { type LinkInput, upsertLinkMail } from './links.sql.ts'
+import { insertNotice } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, type User, users } from '#src/db/schema.ts'
-import { endedBut, epochRaised } from '#src/features/sessions/sessions.sql.ts'
+import { endSessionsExcept, raiseEpoch } from '#src/features/sessions/sessions.sql.ts'
 
 /** Queues a reset link if an active user has the address; writes one event in every case. */
 export const requestReset = statement<Origin & LinkInput & { email: string }, never>(
@@ -13,8 +13,8 @@ export const requestReset = statement<Origin & LinkInput & { email: string }, ne
     select id, email from ${users}
     where lower(email collate "C") = lower(${$.email}::text collate "C") and is_active
     for key share
-  ), ${mailedLink($, 'password_reset', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
-  ${recorded($, { type: 'password.reset_requested', userId: sql`(select id from owner)` })}`,
+  ), ${upsertLinkMail($, 'password_reset', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner` })}
+  ${insertEvent($, { type: 'password.reset_requested', userId: sql`(select id from owner)` })}`,
   {},
 )
 
@@ -44,14 +44,14 @@ export const resetPasswordByLink = statement<
       and u.id = t.user_id and u.is_active and lower(u.email collate "C") = lower(t.email collate "C")
     returning t.user_id
   ), owner as (
-    update ${users} u set password_hash = ${$.newHash}, ${epochRaised},
+    update ${users} u set password_hash = ${$.newHash}, ${raiseEpoch},
       email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()
     from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> 'password_reset'
-  ), ${endedBut($, sql`owner`)},
-  ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
-    ${recorded($, { type: 'password.reset', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}
+  ), ${endSessionsExcept($, sql`owner`)},
+  ${insertNotice({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })}, audited as (
+    ${insertEvent($, { type: 'password.reset', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}
   )
   select owner.id as "userId", (select count from ended) as ended from owner`,
   { userId: 'int4', ended: 'int4' },
@@ -76,10 +76,10 @@ export const confirmEmail = statement<Origin & { digest: Buffer }, { userId: num
     from spent where u.id = spent.user_id returning u.id
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> spent.purpose and spent.moved
-  ), ${notified({ template: 'email-changed', userId: sql`change.user_id`, recipient: sql`change.old_email`, from: sql`(select * from spent where moved) change` })}, audited as (
-    ${recorded($, { type: 'email.verified', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where not spent.moved` })}
+  ), ${insertNotice({ template: 'email-changed', userId: sql`change.user_id`, recipient: sql`change.old_email`, from: sql`(select * from spent where moved) change` })}, audited as (
+    ${insertEvent($, { type: 'email.verified', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where not spent.moved` })}
   ), audited_change as (
-    ${recorded($, { type: 'email.changed', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where spent.moved` })}
+    ${insertEvent($, { type: 'email.changed', userId: sql`spent.user_id`, actorId: sql`spent.user_id`, from: sql`spent where spent.moved` })}
   )
   select id as "userId" from confirmed`,
   { userId: 'int4' },
@@ -98,13 +98,13 @@ export const requestEmailChange = statement<Origin & LinkInput & { userId: numbe
       select from ${users} o
       where lower(o.email collate "C") = lower(${$.email}::text collate "C") and o.id <> owner.id
     )
-  ), ${mailedLink($, 'email_change', { userId: sql`free.id`, email: sql`${$.email}::text`, from: sql`free` })},
+  ), ${upsertLinkMail($, 'email_change', { userId: sql`free.id`, email: sql`${$.email}::text`, from: sql`free` })},
   called_off as (
     delete from ${oneTimeTokens} t using owner
     where t.user_id = owner.id and t.purpose = 'email_change' and not exists (select from link)
       and lower(t.email collate "C") <> lower(${$.email}::text collate "C")
   )
-  ${recorded($, { type: 'email.change_requested', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}`,
+  ${insertEvent($, { type: 'email.change_requested', userId: sql`owner.id`, actorId: sql`owner.id`, from: sql`owner` })}`,
   {},
 )
 
@@ -118,13 +118,13 @@ const anotherVerification = ($: Parameters<LinkInput & { userId: number }>) => s
         where t.user_id = u.id and t.purpose = 'email_verify' and t.created_at >= now() - interval '1 minute'
       )
     for key share
-  ), ${mailedLink($, 'email_verify', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner`, onceAMinute: true })}`
+  ), ${upsertLinkMail($, 'email_verify', { userId: sql`owner.id`, email: sql`owner.email`, from: sql`owner`, onceAMinute: true })}`
 
 /** Notes a login that has to wait for the confirmation, and queues another link. */
 export const resendVerification = statement<Origin & LinkInput & { userId: number }, never>(
   ($) => sql`
   with ${anotherVerification($)}
-  ${recorded($, { type: 'login.unverified', userId: sql`${$.userId}::integer` })}`,
+  ${insertEvent($, { type: 'login.unverified', userId: sql`${$.userId}::integer` })}`,
   {},
 )
 
@@ -132,6 +132,6 @@ export const resendVerification = statement<Origin & LinkInput & { userId: numbe
 export const requestVerification = statement<Origin & LinkInput & { userId: number }, never>(
   ($) => sql`
   with ${anotherVerification($)}
-  ${recorded($, { type: 'email.verification_requested', userId: sql`link.user_id`, actorId: sql`link.user_id`, from: sql`link` })}`,
+  ${insertEvent($, { type: 'email.verification_requested', userId: sql`link.user_id`, actorId: sql`link.user_id`, from: sql`link` })}`,
   {},
 )

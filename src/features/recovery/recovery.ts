@@ -27,7 +27,7 @@ const stepMs = 150
  */
 export async function requestPasswordReset(core: Core, email: string, origin: Origin): Promise<void> {
   await inSteps(() => core.db.rows(requestReset, { ...origin, email, ...newLink(core, 'password_reset') }))
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 export interface PasswordReset {
@@ -48,13 +48,13 @@ export async function resetPassword(core: Core, { token, newPassword }: Password
   const result = await core.db.row(resetPasswordByLink, { ...origin, digest, newHash, keepSessionId: null })
   if (!result) throw await refusedLink(core, 'password.reset_failed', origin)
   core.counters.sessionsRevoked('password_reset', result.ended)
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 /** Queues another link to confirm the user's address, unless it is confirmed or the last link is younger than a minute. */
 export async function requestAddressConfirmation(core: Core, userId: number, origin: Origin): Promise<void> {
   await inSteps(() => core.db.rows(requestVerification, { ...origin, userId, ...newLink(core, 'email_verify') }))
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 /** Confirms the address that a link went to, and makes it the user's if it is a new one; throws `one_time_token_invalid`. */
@@ -62,7 +62,7 @@ export async function verifyEmail(core: Core, token: string, origin: Origin): Pr
   const digest = oneTimeDigestOf(token)
   const confirmed = digest && (await unlessOwned(core.db.row(confirmEmail, { ...origin, digest })))
   if (!confirmed) throw await refusedLink(core, 'email.verification_failed', origin)
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 /**
@@ -79,7 +79,7 @@ export async function changeEmail(
   await inSteps(() =>
     core.db.rows(requestEmailChange, { ...origin, userId: account.id, email, ...newLink(core, 'email_change') }),
   )
-  core.mail.queued()
+  core.mail.wakeMailer()
 }
 
 async function inSteps(task: () => Promise<unknown>): Promise<void> {

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm/sql'
-import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
 import { statement } from '#src/db/statement.ts'
 import { refreshTokens, sessions, users } from '#src/db/schema.ts'
 
@@ -172,7 +172,7 @@ export const grantLateRetry = statement<
       and u.id = s.user_id and u.is_active and u.session_epoch = s.epoch
     returning s.id, s.user_id
   ), audited as (
-    ${recorded($, { type: 'refresh_token.late_retry', userId: sql`granted.user_id`, sessionId: sql`granted.id`, from: sql`granted` })}
+    ${insertEvent($, { type: 'refresh_token.late_retry', userId: sql`granted.user_id`, sessionId: sql`granted.id`, from: sql`granted` })}
   )
   select id from granted`,
   { id: 'uuid' },
@@ -186,7 +186,7 @@ export const revokeReusedSession = statement<Origin & { sessionId: string }, { i
     update ${sessions} set revoked_at = clock_timestamp(), revoke_reason = 'reuse'
     where id = ${$.sessionId} and revoked_at is null returning id, user_id
   ), audited as (
-    ${recorded($, { type: 'refresh_token.reused', userId: sql`ended.user_id`, sessionId: sql`ended.id`, from: sql`ended` })}
+    ${insertEvent($, { type: 'refresh_token.reused', userId: sql`ended.user_id`, sessionId: sql`ended.id`, from: sql`ended` })}
   )
   select id from ended`,
   { id: 'uuid' },

@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
-import { type Origin, recorded } from '#src/features/audit/audit.sql.ts'
+import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
 import { type NoInput, type Parameters, statement } from '#src/db/statement.ts'
-import { notified } from '#src/features/mail/outbox.sql.ts'
+import { insertNotice } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from '#src/db/schema.ts'
 import type { RevokeReason } from './revoke-reasons.ts'
 import { type Account, accountColumns, accountTypes } from '#src/features/accounts/accounts.sql.ts'
@@ -50,9 +50,9 @@ export const insertSession = statement<
     update ${sessions} s set revoked_at = clock_timestamp(), revoke_reason = 'limit'
     from excess where s.id = excess.id and s.revoked_at is null returning s.id, s.user_id
   ), audited as (
-    ${recorded($, { type: 'login.succeeded', userId: sql`opened.user_id`, actorId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
+    ${insertEvent($, { type: 'login.succeeded', userId: sql`opened.user_id`, actorId: sql`opened.user_id`, sessionId: sql`opened.id`, from: sql`opened` })}
   ), audited_ends as (
-    ${recorded($, { type: 'session.ended', userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
+    ${insertEvent($, { type: 'session.ended', userId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', 'limit')`, from: sql`ended` })}
   )
   select expires_at as "sessionExpiresAt", (select count(*)::integer from ended) as ended from opened`,
   { sessionExpiresAt: 'timestamptz', ended: 'int4' },
@@ -114,13 +114,13 @@ export const sessionsOfUser = statement<{ userId: number }, SessionSummary>(
  * What an UPDATE of a user sets to end every session: the epoch. A session of an older one has ended, whether its row says
  * so yet or not, also one that this statement cannot see; the sweep marks the rows.
  */
-export const epochRaised = sql`session_epoch = session_epoch + 1, sessions_ended_at = clock_timestamp()`
+export const raiseEpoch = sql`session_epoch = session_epoch + 1, sessions_ended_at = clock_timestamp()`
 
 /**
  * CTEs behind an `owner` whose epoch was raised: carries the session `keepSessionId` over to the new epoch, and counts up
  * to 1,000 of those that ended.
  */
-export const endedBut = ($: Parameters<{ keepSessionId: string | null }>, owner: SQL): SQL => sql`
+export const endSessionsExcept = ($: Parameters<{ keepSessionId: string | null }>, owner: SQL): SQL => sql`
   kept as (
     update ${sessions} s
     set epoch = case when s.epoch = owner.session_epoch - 1 then owner.session_epoch else s.epoch end
@@ -144,9 +144,9 @@ type EndAll = Origin & { userId: number; actorId: number | null; keepSessionId: 
 export const endSessions = statement<EndAll & { reason: RevokeReason }, Ended>(
   ($) => sql`
   with owner as (
-    update ${users} set ${epochRaised} where id = ${$.userId} and deleted_at is null returning id, session_epoch
-  ), ${endedBut($, sql`owner`)}, audited as (
-    ${recorded($, { type: 'sessions.ended', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, sessionId: sql`${$.keepSessionId}::uuid`, detail: sql`jsonb_build_object('reason', ${$.reason}::text)`, from: sql`owner` })}
+    update ${users} set ${raiseEpoch} where id = ${$.userId} and deleted_at is null returning id, session_epoch
+  ), ${endSessionsExcept($, sql`owner`)}, audited as (
+    ${insertEvent($, { type: 'sessions.ended', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, sessionId: sql`${$.keepSessionId}::uuid`, detail: sql`jsonb_build_object('reason', ${$.reason}::text)`, from: sql`owner` })}
   )
   select count as ended from ended`,
   { ended: 'int4' },
@@ -160,13 +160,13 @@ export const changePassword = statement<
 >(
   ($) => sql`
   with owner as (
-    update ${users} set password_hash = ${$.newHash}, ${epochRaised}, updated_at = now()
+    update ${users} set password_hash = ${$.newHash}, ${raiseEpoch}, updated_at = now()
     where id = ${$.userId} and password_hash = ${$.passwordHash} returning id, email, session_epoch
   ), links as (
     delete from ${oneTimeTokens} t using owner where t.user_id = owner.id and t.purpose in ('password_reset', 'email_change')
-  ), ${notified({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })},
-  ${endedBut($, sql`owner`)}, audited as (
-    ${recorded($, { type: 'password.changed', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, sessionId: sql`${$.keepSessionId}::uuid`, from: sql`owner` })}
+  ), ${insertNotice({ template: 'password-changed', userId: sql`owner.id`, recipient: sql`owner.email`, from: sql`owner` })},
+  ${endSessionsExcept($, sql`owner`)}, audited as (
+    ${insertEvent($, { type: 'password.changed', userId: sql`owner.id`, actorId: sql`${$.actorId}::integer`, sessionId: sql`${$.keepSessionId}::uuid`, from: sql`owner` })}
   )
   select count as ended, exists (select from owner) as changed from ended`,
   { ended: 'int4', changed: 'bool' },
@@ -184,7 +184,7 @@ export const endSession = statement<
       and epoch = (select session_epoch from ${users} where id = ${$.userId})
     returning id, user_id
   ), audited as (
-    ${recorded($, { type: 'session.ended', userId: sql`ended.user_id`, actorId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${$.reason}::text)`, from: sql`ended` })}
+    ${insertEvent($, { type: 'session.ended', userId: sql`ended.user_id`, actorId: sql`ended.user_id`, sessionId: sql`ended.id`, detail: sql`jsonb_build_object('reason', ${$.reason}::text)`, from: sql`ended` })}
   )
   select id from ended`,
   { id: 'uuid' },

@@ -1,5 +1,5 @@
 import { publishedSecrets } from '#src/published-secrets.ts'
-import { group, ofItsOwn, oneOf, optional, setting, text, whole } from '#src/settings.ts'
+import { group, howToMakeOne, oneOf, optional, setting, text, whole } from '#src/settings.ts'
 import { publicUrlFault } from '#src/urls.ts'
 
 /** Access tokens: who issues them, for whom, and the keys. */
@@ -17,7 +17,7 @@ export const tokenSettings = group(
         'signs access tokens and is the root of derived keys; 32 bytes or more. ' +
         '`JWT_SECRET` is another name for it',
       without: 'made and kept in `DATA_DIR`',
-      example: ofItsOwn,
+      example: howToMakeOne,
       secret: true,
       also: 'JWT_SECRET',
     }),

@@ -1,6 +1,6 @@
 import { Compile } from 'typebox/compile'
 import { isBounded } from '#src/features/login/passwords.ts'
-import type { BroughtUser } from '#src/features/accounts/bulk.ts'
+import type { ImportedUser } from '#src/features/accounts/bulk.ts'
 import { Email, FullName, Role, Username } from '#src/features/accounts/names.ts'
 import type { Columns, Field } from './columns.ts'
 import { isHashLike } from './password-hash.ts'
@@ -27,7 +27,7 @@ export class RowReader {
   }
 
   /** A user, or why the row is none. */
-  read(row: Row, n: number): BroughtUser | string {
+  read(row: Row, n: number): ImportedUser | string {
     for (const name of Object.keys(row)) if (!this.#known.has(name) && this.unused.size < 50) this.unused.add(name)
     const column = this.#withoutPasswords ? undefined : this.unusedHash(row)
     if (column !== undefined) return `the column ${column} seems to hold the password hash, and no field takes it`
@@ -59,7 +59,7 @@ export class RowReader {
 }
 
 /** Throws `Refusal`. */
-function userOf(found: Record<Field, unknown>, n: number): BroughtUser {
+function userOf(found: Record<Field, unknown>, n: number): ImportedUser {
   const { email = null, username = null, full_name: fullName = null, password_hash: passwordHash = null } = found
   if (email === null && username === null) throw new Refusal('there is neither an e-mail address nor a username')
   return {

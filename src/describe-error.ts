@@ -20,7 +20,7 @@ const away = /^(CONNECT|SASL_|AUTH_|E(CONN|HOST|NET|AI_)|ETIMEDOUT$|EPIPE$|ENOTF
 const certificate = /^(ERR_TLS_|CERT_|DEPTH_ZERO_|UNABLE_TO_|SELF_SIGNED_)/
 
 /** Why a program cannot go on, for the person at the terminal: one sentence where we know it, a stack where we do not. */
-export function explain(error: unknown): string {
+export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (ours.some((type) => error instanceof type)) return error.message
   if (error instanceof Problem) return error.detail

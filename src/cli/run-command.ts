@@ -6,14 +6,14 @@ import { Failure, UsageError } from './failure.ts'
 type Variables = Readonly<Record<string, string | undefined>>
 
 /** Does what the words of a command line say, by the settings in `environment`; resolves to the exit code. */
-export async function obey(words: readonly string[], environment: Variables, io: Io): Promise<0 | 1 | 2> {
+export async function runCommand(words: readonly string[], environment: Variables, io: Io): Promise<0 | 1 | 2> {
   try {
     const said = await answerTo(words, environment, io)
     if (said !== '') io.stdout.write(`${said.trimEnd()}\n`)
     return 0
   } catch (error) {
     const isOurs = error instanceof UsageError || error instanceof Failure
-    const sentence = isOurs ? error.message : (await import('#src/explain.ts')).explain(error)
+    const sentence = isOurs ? error.message : (await import('#src/describe-error.ts')).describeError(error)
     io.stderr.write(`${sentence.trimEnd()}\n`)
     return error instanceof UsageError ? 2 : 1
   }
@@ -27,7 +27,7 @@ async function answerTo([name = '', ...args]: readonly string[], environment: Va
   if (args.some(asksForHelp)) return command.help
   const run = command.prepare(args)
   // The migration needs a database and nothing else.
-  const { config, embedded } = await settled(name === 'migrate' ? { ...environment, ...unused() } : environment)
+  const { config, embedded } = await completed(name === 'migrate' ? { ...environment, ...unused() } : environment)
   try {
     return await run({ config, io })
   } finally {
@@ -44,7 +44,10 @@ function unused(): Variables {
 }
 
 /** Loaded here, because help and faults of the command line take no settings. */
-async function settled(environment: Variables) {
-  const [{ readConfig }, { settle }] = await Promise.all([import('#src/config.ts'), import('#src/settle.ts')])
-  return settle(readConfig(environment), { share: true })
+async function completed(environment: Variables) {
+  const [{ readConfig }, { completeConfig }] = await Promise.all([
+    import('#src/config.ts'),
+    import('#src/complete-config.ts'),
+  ])
+  return completeConfig(readConfig(environment), { share: true })
 }

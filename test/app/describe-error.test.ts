@@ -2,7 +2,7 @@ import { createServer } from 'node:net'
 import { once } from 'node:events'
 import postgres from 'postgres'
 import { describe, expect, test } from 'vitest'
-import { explain } from '#src/explain.ts'
+import { describeError } from '#src/describe-error.ts'
 import { onDatabase, startServer } from '#test/support/process.ts'
 
 const withCode = (code: string, more: object = {}) => Object.assign(new Error('words of the driver'), { code, ...more })
@@ -35,12 +35,12 @@ describe('the explanation of a start that failed', () => {
     [withCode('UNABLE_TO_VERIFY_LEAF_SIGNATURE'), /certificate of the database is not trusted/],
     [withCode('ERR_TLS_CERT_ALTNAME_INVALID'), /certificate of the database is not trusted/],
   ])('of %o is a sentence that says what happened', (error, sentence) => {
-    expect(explain(error)).toMatch(sentence)
-    expect(explain(error)).not.toMatch(/words of the driver|\n/)
+    expect(describeError(error)).toMatch(sentence)
+    expect(describeError(error)).not.toMatch(/words of the driver|\n/)
   })
 
   test('of what nobody foresaw is its stack', () => {
-    expect(explain(new TypeError('x is no function'))).toMatch(/^TypeError: x is no function\n {4}at /)
+    expect(describeError(new TypeError('x is no function'))).toMatch(/^TypeError: x is no function\n {4}at /)
   })
 })
 

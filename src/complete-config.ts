@@ -7,7 +7,7 @@ import { StartError } from './start-error.ts'
 import type { EmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** A config that can be used, and the embedded Postgres that was started for it. */
-export interface Settled {
+export interface CompleteConfig {
   readonly config: AppConfig
   readonly embedded: EmbeddedPostgres | undefined
 }
@@ -16,7 +16,7 @@ export interface Settled {
  * Supplies what the environment leaves out in development: the embedded Postgres and a key, both kept in `DATA_DIR`;
  * throws `DataFolderError` and `EmbeddedPostgresError`. With `share`, uses the Postgres of a service that runs on the same folder.
  */
-export async function settle(config: Config, { share = false } = {}): Promise<Settled> {
+export async function completeConfig(config: Config, { share = false } = {}): Promise<CompleteConfig> {
   const dataDir = resolve(config.service.dataDir)
   const { database, tokens } = config
   const needsFolder = database.url === undefined || tokens.secretKey === undefined

@@ -1,5 +1,5 @@
-import type { BroughtUser, BulkImport } from '#src/features/accounts/bulk.ts'
-import type { RowReader } from './brought-user.ts'
+import type { ImportedUser, BulkImport } from '#src/features/accounts/bulk.ts'
+import type { RowReader } from './imported-user.ts'
 import type { Io } from './command.ts'
 import { shell } from './core.ts'
 import { databaseFault } from './failure.ts'
@@ -25,14 +25,14 @@ export interface Done {
 }
 
 /** Reads, checks and inserts; one batch is under way while the next one is read. */
-export async function bring(
+export async function importUsersFrom(
   rows: AsyncIterable<Row>,
   { reader, bulk, report, io }: { reader: RowReader; bulk: BulkImport; report: Report; io: Io },
 ): Promise<Done> {
   const done: Done = { rows: 0, imported: 0, filled: 0, taken: 0, refused: 0, hashes: new Map() }
   const progress = showProgress(() => done.rows, io)
   const names = new Names()
-  let batch: BroughtUser[] = []
+  let batch: ImportedUser[] = []
   let underWay: Promise<void> = Promise.resolve()
 
   try {
@@ -64,7 +64,7 @@ export async function bring(
   }
   return done
 
-  async function insert(users: BroughtUser[]): Promise<void> {
+  async function insert(users: ImportedUser[]): Promise<void> {
     const outcomes = await bulk.insert(users, shell.userAgent).catch((error: unknown) => {
       throw databaseFault(error, `${done.imported} users are imported; run the import again for the others.`)
     })
@@ -84,7 +84,7 @@ class Names {
   readonly #names = new Set<string>()
 
   /** False when the user has a name that is there. */
-  add({ email, username }: BroughtUser): boolean {
+  add({ email, username }: ImportedUser): boolean {
     const names = [email, username].flatMap((name) => (name === null ? [] : [name.toLowerCase()]))
     if (names.some((name) => this.#names.has(name))) return false
     for (const name of names) this.#names.add(name)
