@@ -74,10 +74,11 @@ export async function startService(databaseUrl: string): Promise<ServiceProcess>
     SECRET_KEY: randomBytes(32).toString('hex'),
     RATE_LIMITS: 'off',
     METRICS: 'open',
+    NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? '',
   }
   const started = performance.now()
   const child = spawn(process.execPath, startArguments(), { env, cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
-  const stop = endsWith(child)
+  const stop = endsWith(child, 'SIGTERM')
   while (!(await isReady(base))) {
     if (child.exitCode !== null) throw new Error('the service did not start')
     await setTimeout(5)
@@ -114,9 +115,9 @@ async function ask<Answer>(child: ChildProcess, question: object): Promise<Answe
   return answer as Answer
 }
 
-function endsWith(child: ChildProcess): () => Promise<void> {
+function endsWith(child: ChildProcess, signal: NodeJS.Signals = 'SIGKILL'): () => Promise<void> {
   const exited = once(child, 'exit')
-  const kill = () => child.kill('SIGKILL')
+  const kill = () => child.kill(signal)
   process.once('exit', kill)
   const stop = async () => {
     kill()

@@ -6,3 +6,5 @@ case $node in */node_modules/*) PATH=${node%/*}:$PATH ;; esac
 # Node says so when `--env-file-if-exists` finds none.
 env_file=
 [ ! -f .env ] || env_file=--env-file=.env
+# What Node compiles is kept for the next start; where the folder cannot be written to, Node does without.
+export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE:-$PWD/node_modules/.cache/node}"

@@ -54,7 +54,7 @@ export function makeLimits(counterOf: (limit: Limit) => Counter): Limits {
   const fromAddress = counterOf({ name: 'login-account-address', max: 10, per: 5 * minute })
   const fromEverywhere = counterOf({ name: 'login-account', max: 100, per: hour })
   // While an account is under attack from everywhere each address has two tries left: enough for its owner.
-  const attackedAccount = counterOf({ name: 'login-attackedAccount', max: 2, per: 5 * minute })
+  const attackedAccount = counterOf({ name: 'login-besieged', max: 2, per: 5 * minute })
   const confirmations = counterOf({ name: 'password', max: 10, per: 5 * minute })
   const refreshes = counterOf({ name: 'refresh-session', max: 60, per: minute })
 

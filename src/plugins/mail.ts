@@ -1,6 +1,5 @@
 import prom from '@platformatic/prom-client'
 import fp from 'fastify-plugin'
-import { createTransport } from 'nodemailer'
 import type { Config } from '#src/config.ts'
 import { Mailer, MailRefused, type MailTransport } from '#src/features/mail/mailer.ts'
 import { deriveKey } from '#src/db/sealing.ts'
@@ -29,7 +28,7 @@ export default fp<MailOptions>(
   async (app, options) => {
     const { production, smtpUrl, worker, secretKey, secretKeyPrevious, serviceName, issuer } = options
     const letters: Letter[] | undefined = smtpUrl === undefined && !production ? [] : undefined
-    const post = smtpUrl !== undefined ? smtpPost(smtpUrl, options) : letters && showingPost(letters, options)
+    const post = smtpUrl !== undefined ? await smtpPost(smtpUrl, options) : letters && showingPost(letters, options)
     const mailer =
       worker && post !== undefined
         ? new Mailer({
@@ -93,10 +92,12 @@ function showingPost(letters: Letter[], { logLevel }: Pick<MailOptions, 'logLeve
 const oneAddress = /^[^\s<>@,;:"()[\]\\]+@[^\s<>@,;:"()[\]\\]+$/
 
 /** A pool of connections to one mail server; a mail has exactly one recipient. */
-function smtpPost(
+async function smtpPost(
   url: string,
   { from: sender, serviceName }: Pick<MailOptions, 'from' | 'serviceName'>,
-): MailTransport {
+): Promise<MailTransport> {
+  // Loaded only here: a start without it is quicker.
+  const { createTransport } = await import('nodemailer')
   const transport = createTransport({
     url,
     pool: true,

@@ -6,7 +6,6 @@ import type { Config } from '#src/config.ts'
 import { type Counter, type Limit, uncounted } from '#src/features/limits.ts'
 import { Problem } from '#src/problem.ts'
 import { type Counters, countersInMemory, type Tally } from './counters-in-memory.ts'
-import { connectRedis, countersInRedis, firstOf } from './counters-in-redis.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -25,7 +24,7 @@ const rememberedKeys = 100_000
 /** Counts requests in memory or in Redis; who is counted stands beside each route and use case. */
 export default fp<Config['limits']>(
   async (app, { on, redisUrl, perMinute }) => {
-    const counters = openCounters(app, on ? redisUrl : undefined)
+    const counters = await openCounters(app, on ? redisUrl : undefined)
     await app.register(rateLimit, { global: false, store: storeOn(counters) })
     const refused = new prom.Counter({
       name: 'auth_rate_limited_total',
@@ -91,9 +90,11 @@ function tooManyRequests({ name, max, per }: Limit, ttl: number): Problem {
 }
 
 /** In Redis when there is one and it answers, otherwise in memory. */
-function openCounters(app: FastifyInstance, redisUrl: string | undefined): Counters {
+async function openCounters(app: FastifyInstance, redisUrl: string | undefined): Promise<Counters> {
   const inMemory = countersInMemory(rememberedKeys)
   if (redisUrl === undefined) return inMemory
+  // Loaded only here: a start without it is quicker.
+  const { connectRedis, countersInRedis, firstOf } = await import('./counters-in-redis.ts')
   const redis = connectRedis(redisUrl)
   let isUp: boolean | undefined
   const tell = (up: boolean) => {
