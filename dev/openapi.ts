@@ -5,8 +5,9 @@ import { readConfig } from '#src/config.ts'
 import type { Core } from '#src/features/core.ts'
 import openapi from '#src/plugins/openapi.ts'
 import routes from '#src/routes/index.ts'
+import { httpFileOf } from './http-file.ts'
 
-/** Writes the OpenAPI document of the default configuration. Its routes are there to be described: none is called. */
+/** Writes the OpenAPI document of the default configuration, and its requests as a file for editors. Its routes are there to be described: none is called. */
 const config = readConfig({})
 const issuer = `http://localhost:${config.service.port}`
 const app = fastify()
@@ -20,5 +21,6 @@ app.register(openapi, { issuer })
 app.register(routes, { ...config, issuer })
 await app.ready()
 
-const file = new URL('../docs/openapi.json', import.meta.url)
-writeFileSync(file, `${JSON.stringify(app.swagger(), null, 2)}\n`)
+const write = (file: string, text: string) => writeFileSync(new URL(`../docs/${file}`, import.meta.url), text)
+write('openapi.json', `${JSON.stringify(app.swagger(), null, 2)}\n`)
+write('api.http', httpFileOf(app.swagger() as unknown as Parameters<typeof httpFileOf>[0]))

@@ -105,6 +105,11 @@ const entries = [
     load: async () => (await import('./keys.ts')).keys,
   }),
   command({
+    name: 'demo',
+    says: 'Fills a development database with users of every kind and their sessions, to look at and to test with.',
+    load: async () => (await import('./demo.ts')).demo,
+  }),
+  command({
     name: 'migrate',
     says: 'Brings the schema of the database up to date.',
     load: async () => (await import('./migrate.ts')).migrate,

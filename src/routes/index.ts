@@ -3,6 +3,7 @@ import type { Config } from '#src/config.ts'
 import { mountContracts } from './mounts.ts'
 import operation from './operation.ts'
 import accountPages from './pages/account-pages.ts'
+import client from './pages/client.ts'
 import devMailbox from './pages/dev-mailbox.ts'
 import docs from './pages/docs.ts'
 import frontPage from './pages/front-page.ts'
@@ -20,6 +21,7 @@ export default fp<RouteOptions>(
     await app.register(operation, metrics)
     if (routes.docs) await app.register(docs)
     await app.register(accountPages)
+    await app.register(client)
     await app.register(devMailbox)
     await mountContracts(app, routes.contracts, {
       secureCookies: service.production,

@@ -252,3 +252,26 @@ describe('the admin command', () => {
     expect(stderr).not.toMatch(/ at .*\.ts:|ERR_/)
   })
 })
+
+describe('admin demo', () => {
+  test('makes users of every kind with their sessions, who can log in, once', async () => {
+    const { app, sql, url } = await startService()
+    const made = await runAdmin(url, ['demo'])
+    expect([made.code, made.stdout.match(/@example\.com$/gm)?.length]).toEqual([0, 5])
+    const [, password = ''] = /new: (\S+)/.exec(made.stdout) ?? []
+    const logIn = (name: string) => post(app, '/api/v1/token', formOf({ username: name, password }), form)
+    expect((await logIn('team')).statusCode).toBe(200)
+    expect((await logIn('disabled')).statusCode).toBe(401)
+    const again = await runAdmin(url, ['demo'])
+    expect([again.code, again.stdout.match(/\(was there\)/g)?.length]).toEqual([0, 5])
+    expect((await sql`select count(*)::integer as count from sessions`)[0]).toEqual({ count: 6 })
+  })
+
+  test('is not for production', async () => {
+    const { code, stderr } = await runAdmin(url, ['demo'], '', {
+      ENVIRONMENT: 'production',
+      PUBLIC_URL: 'https://example.com',
+    })
+    expect([code, stderr]).toEqual([1, expect.stringContaining('for development')])
+  })
+})

@@ -246,6 +246,19 @@ describe('/.well-known', () => {
   })
 })
 
+describe('OpenID Connect Discovery 1.0 §4', () => {
+  test('verifiers find the issuer, the key set and the algorithm of access tokens', async () => {
+    const settings = { ALGORITHM: 'ES256', PUBLIC_URL: 'https://example.com/auth', CONTRACTS: 'oauth:/sso' }
+    const { app: service } = await startService(settings)
+    for (const prefix of ['', '/sso'])
+      expect((await get(service, `${prefix}/.well-known/openid-configuration`)).json()).toMatchObject({
+        issuer: 'https://example.com/auth',
+        jwks_uri: 'https://example.com/auth/sso/.well-known/jwks.json',
+        id_token_signing_alg_values_supported: ['ES256'],
+      })
+  })
+})
+
 describe('RFC 8414 §3.1', () => {
   const wellKnown = '/.well-known/oauth-authorization-server'
   const endpointAt = async (service: FastifyInstance, url: string) =>

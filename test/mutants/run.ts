@@ -29,7 +29,7 @@ try {
 async function tryAll(): Promise<number> {
   const trees = Array.from({ length: copies }, (_, i) => copyTree(join(folder, `tree-${i}`)))
   const tests = [...new Set(chosen.flatMap((mutant) => mutant.tests))]
-  if (trees[0] === undefined || !(await passes(trees[0], tests))) {
+  if (trees[0] === undefined || !(await passes(trees[0], tests, { timeout: 30 * 60_000, workers: 3 }))) {
     process.stdout.write('The tests fail without any mutant; run them first.\n')
     return 1
   }
@@ -69,16 +69,20 @@ async function tryOne(tree: string, { file, from, to, tests }: Mutant): Promise<
   }
 }
 
-function passes(tree: string, tests: readonly string[]): Promise<boolean> {
+function passes(tree: string, tests: readonly string[], { timeout = limitMs, workers = 1 } = {}): Promise<boolean> {
   const program = join(tree, 'node_modules/vitest/vitest.mjs')
   const { CI: _, ...env } = process.env
-  const child = spawn(process.execPath, [program, 'run', ...tests, '--bail=1', '--maxWorkers=1', '--retry=0'], {
-    cwd: tree,
-    env: { ...env, TEST_DATABASE_URL: server.url },
-    stdio: 'ignore',
-    timeout: limitMs,
-    killSignal: 'SIGKILL',
-  })
+  const child = spawn(
+    process.execPath,
+    [program, 'run', ...tests, '--bail=1', `--maxWorkers=${workers}`, '--retry=0'],
+    {
+      cwd: tree,
+      env: { ...env, TEST_DATABASE_URL: server.url },
+      stdio: 'ignore',
+      timeout,
+      killSignal: 'SIGKILL',
+    },
+  )
   return new Promise((resolve) => {
     child.once('close', (code) => resolve(code === 0))
   })

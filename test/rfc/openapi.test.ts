@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { describe, expect, test } from 'vitest'
+import { httpFileOf } from '#dev/http-file.ts'
 import { catalogue } from '#src/problem.ts'
+import { signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 interface Shape {
@@ -41,7 +43,7 @@ describe('the OpenAPI document', () => {
     const { app: bare } = await startService({ DOCS: 'off', METRICS: 'off' })
     expect(operations.map(({ route }) => route).toSorted()).toEqual(
       routesOf(bare)
-        .filter((route) => !/ \/((account|dev)\/|$)/.test(route))
+        .filter((route) => !/ \/((account|dev)\/|client\.js|\.well-known\/openid|$)/.test(route))
         .toSorted(),
     )
   })
@@ -132,6 +134,30 @@ describe('the OpenAPI document', () => {
     const written: unknown = JSON.parse(readFileSync('docs/openapi.json', 'utf8'))
     const isSame = isDeepStrictEqual(written, JSON.parse(JSON.stringify(app.swagger())))
     expect(isSame, 'docs/openapi.json is of another version; write it with: npm run openapi').toBe(true)
+  })
+
+  test('has each operation as a request in docs/api.http, none of which is a bad request', async () => {
+    const text = httpFileOf(documentOf(app) as never)
+    expect(readFileSync('docs/api.http', 'utf8')).toBe(text)
+    const { tokens } = await signedUp(app)
+    const requests = text.replaceAll('{{host}}', '').replaceAll('{{token}}', tokens.access_token).split('### ').slice(1)
+    expect(requests).toHaveLength(operations.length)
+    for (const request of requests) {
+      const [head = '', payload = ''] = request.split('\n\n')
+      const [, , line = '', ...headers] = head.split('\n')
+      const [method, url = ''] = line.split(' ')
+      const reply = await app.inject({
+        method: method as 'GET',
+        url,
+        payload: payload.trim(),
+        headers: Object.fromEntries(headers.filter(Boolean).map((header) => header.split(': ') as [string, string])),
+      })
+      const code = reply.body.startsWith('{') ? reply.json<{ code?: string }>().code : undefined
+      expect([line, code]).not.toEqual([
+        line,
+        expect.stringMatching(/^(invalid_request|malformed|media_type|method_not)/),
+      ])
+    }
   })
 
   test('is served as it is', async () => {

@@ -9,6 +9,7 @@ export const noBrowser = existsSync(executablePath) ? undefined : `skipped: ther
 export function launchBrowser(): Promise<Browser> {
   return chromium.launch({
     executablePath,
+    ignoreDefaultArgs: ['--disable-back-forward-cache'],
     args: [
       '--headless',
       '--no-sandbox',

@@ -23,6 +23,11 @@ const Metadata = named('AuthorizationServerMetadata', {
   revocation_endpoint_auth_methods_supported: Words,
   introspection_endpoint_auth_methods_supported: Words,
 })
+const DiscoveryMetadata = Type.Object({
+  ...Metadata.properties,
+  subject_types_supported: Words,
+  id_token_signing_alg_values_supported: Words,
+})
 
 const open = { access: 'public', oauthErrors: true } as const
 const path = '/.well-known/oauth-authorization-server'
@@ -68,6 +73,14 @@ const oauthMetadata: FastifyPluginAsyncTypebox<ContractOptions & { at: string }>
   for (const url of new Set([`${path}${issuerPath}`, `${at}${path}${issuerPath}`]))
     if (url !== `${at}${path}`)
       app.get(url, { config: open, schema: { hide: true, response: schema.response } }, metadata)
+
+  // Libraries for verifiers look here (OpenID Connect Discovery 1.0, §4) and want to know the algorithm; there are no ID tokens.
+  for (const url of new Set(['', at].map((prefix) => `${prefix}/.well-known/openid-configuration`)))
+    app.get(url, { config: open, schema: { hide: true, response: { 200: DiscoveryMetadata } } }, async () => ({
+      ...(await metadata()),
+      subject_types_supported: ['public'],
+      id_token_signing_alg_values_supported: [app.keyRing.algorithm],
+    }))
 
   async function metadata() {
     const base = `${issuer}${at}`

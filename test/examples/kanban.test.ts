@@ -1,0 +1,194 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createRequire } from 'node:module'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { launchBrowser, noBrowser } from '#test/support/browser.ts'
+import { cleanUp } from '#test/support/clean-up.ts'
+import { cloneDatabase, secretKey } from '#test/support/service.ts'
+
+declare global {
+  // What axe-core leaves in a page.
+  var axe: { run: () => Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> }
+}
+
+const root = new URL('../..', import.meta.url).pathname
+const axeFile = createRequire(join(root, 'test/clients/package.json')).resolve('axe-core')
+const password = 'correct horse battery staple'
+/** Where the picture of the README goes; with `SCREENSHOT` set it is taken anew. */
+const picture = process.env['SCREENSHOT'] ? join(root, 'docs/kanban.png') : undefined
+if (noBrowser !== undefined) console.log(`The board is ${noBrowser}`)
+
+async function freePorts(count: number): Promise<string[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map((server) => once(server, 'listening')))
+  const ports = servers.map((server) => String((server.address() as { port: number }).port))
+  for (const server of servers) server.close()
+  return ports
+}
+
+describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, its API by %s', (verify) => {
+  let browser: Browser
+  let url: string
+  beforeAll(async () => {
+    execFileSync('npm', ['ci', '--prefix', 'examples/kanban', '--silent', '--no-audit', '--no-fund'], { cwd: root })
+    execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'client'], { cwd: root })
+    const database = await cloneDatabase()
+    const [PORT = '', API_PORT = '', APP_PORT = ''] = await freePorts(3)
+    const env = { ...process.env, DATABASE_URL: database.url, SECRET_KEY: secretKey, LOG_LEVEL: 'silent', SWEEP: 'off' }
+    const ports = { PORT, API_PORT, APP_PORT, VERIFY: verify, ACCESS_TOKEN_EXPIRE_MINUTES: '1' }
+    const child = spawn(process.execPath, ['examples/kanban/start.js'], {
+      cwd: root,
+      env: { ...env, ...ports },
+      stdio: 'ignore',
+      detached: true,
+    })
+    const exited = once(child, 'exit')
+    cleanUp(async () => {
+      child.kill('SIGINT')
+      await exited
+    })
+    url = `http://localhost:${APP_PORT}`
+    const isUp = (path: string) =>
+      fetch(url + path).then(
+        ({ status }) => status < 500,
+        () => false,
+      )
+    await vi.waitUntil(async () => (await isUp('/')) && (await isUp('/api/v1/health')) && (await isUp('/board')), {
+      timeout: 50_000,
+      interval: 200,
+    })
+    browser = await launchBrowser()
+  }, 180_000)
+  afterAll(() => browser?.close())
+
+  const open = async (viewport = { width: 1000, height: 640 }) => {
+    const context = await browser.newContext({ viewport })
+    const page = await context.newPage()
+    await page.goto(url)
+    return page
+  }
+  const register = async (page: Page, email = `${randomUUID()}@example.com`) => {
+    await page.getByRole('button', { name: 'I am new here' }).click()
+    await page.getByLabel('E-mail').fill(email)
+    await page.getByLabel('Password').fill(password)
+    await page.getByRole('button', { name: 'Register' }).click()
+    await page.getByLabel('New card').waitFor()
+    return email
+  }
+  const logIn = async (page: Page, email: string) => {
+    await page.getByLabel('E-mail').fill(email)
+    await page.getByLabel('Password').fill(password)
+    await page.getByRole('button', { name: 'Log in' }).click()
+    await page.getByLabel('New card').waitFor()
+  }
+  const add = async (page: Page, title: string) => {
+    await page.getByLabel('New card').fill(title)
+    await page.keyboard.press('Enter')
+    await page.getByRole('button', { name: title, exact: true }).waitFor()
+  }
+  const column = (page: Page, name: string) => page.getByRole('region', { name, exact: true }).locator('.card')
+  const faults = async (page: Page) => {
+    await page.addScriptTag({ path: axeFile })
+    const { violations } = await page.evaluate(() => axe.run())
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)
+  }
+
+  test('is used by the keyboard alone', async () => {
+    const page = await open()
+    const press = async (...keys: string[]) => {
+      for (const key of keys) await page.keyboard.press(key)
+    }
+    await page.getByRole('button', { name: 'I am new here' }).focus()
+    await press('Enter')
+    await page.getByRole('heading', { name: 'Register' }).waitFor()
+    await press('Shift+Tab', 'Shift+Tab', 'Shift+Tab')
+    await page.keyboard.type(`${randomUUID()}@example.com`)
+    await press('Tab')
+    await page.keyboard.type(password)
+    await press('Enter')
+    await page.getByLabel('New card').waitFor()
+    // Devices, log out, the new card.
+    await press('Tab', 'Tab', 'Tab')
+    for (const title of ['Write the plan', 'Draw the logo']) {
+      await page.keyboard.type(title)
+      await press('Enter')
+      await page.getByRole('button', { name: title, exact: true }).waitFor()
+    }
+    // The button beside the field, then the first card.
+    await press('Tab', 'Tab', 'Space', 'ArrowRight', 'Space')
+    await vi.waitUntil(async () => (await column(page, 'Doing').allInnerTexts()).join() === 'Write the plan')
+    await page.getByRole('button', { name: 'Draw the logo', exact: true }).focus()
+    await press('Space', 'ArrowRight', 'ArrowUp', 'Space')
+    await vi.waitUntil(
+      async () => (await column(page, 'Doing').allInnerTexts()).join() === 'Draw the logo,Write the plan',
+    )
+    await page.waitForLoadState('networkidle')
+    await page.reload()
+    await vi.waitUntil(
+      async () => (await column(page, 'Doing').allInnerTexts()).join() === 'Draw the logo,Write the plan',
+    )
+  })
+
+  test('is used by the pointer', async () => {
+    const page = await open()
+    await register(page)
+    for (const title of ['Write the plan', 'Draw the logo', 'Choose a name', 'Send invitations']) await add(page, title)
+    await column(page, 'To do')
+      .getByText('Write the plan')
+      .dragTo(page.getByRole('region', { name: 'Done' }))
+    await column(page, 'To do')
+      .getByText('Draw the logo')
+      .dragTo(page.getByRole('region', { name: 'Doing' }))
+    await vi.waitUntil(async () => (await column(page, 'Doing').count()) === 1)
+    expect(await column(page, 'Done').allInnerTexts()).toEqual(['Write the plan'])
+    if (picture !== undefined && verify === 'jwks') await page.screenshot({ path: picture })
+    await page.getByRole('button', { name: 'Delete Choose a name' }).click()
+    await vi.waitUntil(async () => (await column(page, 'To do').allInnerTexts()).join() === 'Send invitations')
+  })
+
+  test('fits a screen of 320 pixels, and axe finds nothing', async () => {
+    const page = await open({ width: 320, height: 640 })
+    expect(await faults(page)).toEqual([])
+    await register(page)
+    await add(page, 'A card whose title is rather long, withoneverylongwordinitthatcannotbebrokenatanyplace')
+    await page.getByRole('button', { name: 'Devices' }).click()
+    await page.getByText('This device').waitFor()
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(320)
+    expect(await faults(page)).toEqual([])
+  })
+
+  test('says which field was refused', async () => {
+    const page = await open()
+    await page.getByRole('button', { name: 'I am new here' }).click()
+    await page.getByLabel('E-mail').fill(`${randomUUID()}@example.com`)
+    await page.getByLabel('Password').fill('password1')
+    await page.getByRole('button', { name: 'Register' }).click()
+    await page.getByText(/password .*too common/).waitFor()
+    expect(await page.getByRole('alert').innerText()).toMatch(/password/)
+  })
+
+  test('shows each user their own cards, ends another device, and logs out everywhere', async () => {
+    const [first, second, third] = [await open(), await open(), await open()]
+    const email = await register(first)
+    await add(first, 'Mine')
+    await logIn(second, email)
+    await register(third)
+    expect([await column(second, 'To do').count(), await column(third, 'To do').count()]).toEqual([1, 0])
+    await first.getByRole('button', { name: 'Devices' }).click()
+    await first.getByRole('button', { name: 'Log out there' }).click()
+    await vi.waitUntil(async () => (await first.getByRole('button', { name: 'Log out there' }).count()) === 0)
+    await second.evaluate(() => dispatchEvent(new Event('online')))
+    await second.reload()
+    await second.getByRole('button', { name: 'Log in' }).waitFor()
+    await logIn(second, email)
+    await first.getByRole('button', { name: 'Log out everywhere' }).click()
+    await first.getByRole('button', { name: 'Log in' }).waitFor()
+    await second.reload()
+    await second.getByRole('button', { name: 'Log in' }).waitFor()
+    expect(await third.getByLabel('New card').count()).toBe(1)
+  })
+})
