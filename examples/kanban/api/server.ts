@@ -1,13 +1,8 @@
 import fastify from 'fastify'
 import { Refused, verifyByAsking, verifyByKeys } from './verify.ts'
 
-const {
-  SERVICE_URL = 'http://127.0.0.1:8000',
-  ISSUER = 'http://localhost:8000',
-  API_PORT = '8100',
-  VERIFY,
-} = process.env
-const verify = VERIFY === 'validate' ? verifyByAsking(SERVICE_URL) : verifyByKeys(SERVICE_URL, ISSUER)
+const { SERVICE_URL = 'http://localhost:8000', API_PORT = '8100', VERIFY } = process.env
+const verify = VERIFY === 'validate' ? verifyByAsking(SERVICE_URL) : verifyByKeys(SERVICE_URL, SERVICE_URL)
 
 interface Card {
   readonly id: string

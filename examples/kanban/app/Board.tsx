@@ -48,6 +48,11 @@ export function Board() {
     send('/board').then(setCards, () => setNotice('The board cannot be reached; load the page again shortly.'))
   }, [])
 
+  // In another column it is another element.
+  useEffect(() => {
+    if (lifted !== undefined) document.getElementById(lifted)?.focus()
+  }, [cards, lifted])
+
   if (!cards) return <p role="status">{notice || 'Loading'}</p>
 
   const inColumn = (column: string) => cards.filter((card) => card.column === column)
@@ -115,6 +120,7 @@ export function Board() {
                 <li key={card.id}>
                   <div
                     className="card"
+                    id={card.id}
                     role="button"
                     tabIndex={0}
                     draggable
