@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { Page } from 'playwright-core'
 import { launchBrowser, noBrowser } from '#test/support/browser.ts'
+import { launchWebKit, noWebKit } from './webkit.ts'
 
-/** What both drivers can do with a tab. */
+/** What every driver can do with a tab. */
 export type Tab = Pick<Page, 'evaluate' | 'waitForFunction' | 'goto' | 'close'>
 
 export interface Browser {
-  /** Tabs that share cookies and storage; `prepare` runs in each before its own scripts. */
-  readonly open: (prepare?: string) => Promise<{ tab: () => Promise<Tab>; close: () => Promise<unknown> }>
+  /** Tabs that share cookies and storage. */
+  readonly open: () => Promise<{ tab: () => Promise<Tab>; close: () => Promise<unknown> }>
   readonly close: () => Promise<unknown>
   /** Freezes a tab as an operating system does that needs the memory, and thaws it. */
   readonly freeze?: (tab: Tab, isFrozen: boolean) => Promise<unknown>
@@ -17,9 +18,8 @@ export interface Browser {
 async function launchChromium(): Promise<Browser> {
   const browser = await launchBrowser()
   return {
-    open: async (prepare) => {
+    open: async () => {
       const context = await browser.newContext()
-      if (prepare !== undefined) await context.addInitScript(prepare)
       return { tab: () => context.newPage(), close: () => context.close() }
     },
     close: () => browser.close(),
@@ -33,7 +33,7 @@ async function launchChromium(): Promise<Browser> {
 interface Puppeteer {
   launch: (options: object) => Promise<{
     createBrowserContext: () => Promise<{
-      newPage: () => Promise<Tab & { evaluateOnNewDocument: (script: string) => Promise<unknown> }>
+      newPage: () => Promise<Tab>
       close: () => Promise<void>
     }>
     close: () => Promise<void>
@@ -48,14 +48,9 @@ async function launchFirefox(): Promise<Browser> {
   const { launch } = require('puppeteer-core') as Puppeteer
   const browser = await launch({ browser: 'firefox', executablePath: firefoxPath, headless: true })
   return {
-    open: async (prepare) => {
+    open: async () => {
       const context = await browser.createBrowserContext()
-      const tab = async () => {
-        const page = await context.newPage()
-        if (prepare !== undefined) await page.evaluateOnNewDocument(prepare)
-        return page
-      }
-      return { tab, close: () => context.close() }
+      return { tab: () => context.newPage(), close: () => context.close() }
     },
     close: () => browser.close(),
   }
@@ -67,5 +62,6 @@ const noFirefox = existsSync(firefoxPath) ? undefined : `skipped: there is no br
 export const browsers = [
   ['Chromium', launchChromium, noBrowser],
   ['Firefox', launchFirefox, noFirefox],
+  ['WebKitGTK', launchWebKit, noWebKit],
 ] as const
 for (const [name, , reason] of browsers) if (reason !== undefined) console.log(`${name}: ${reason}`)

@@ -17,7 +17,8 @@ declare global {
 
 export type Transport = 'cookie' | 'storage'
 
-const source = readFileSync(new URL('../../src/pages/client.js', import.meta.url), 'utf8')
+/** What tabs import; another one tries whether a case can fail (broken.ts). */
+const source = readFileSync(process.env['CLIENT_FILE'] ?? new URL('../../src/pages/client.js', import.meta.url), 'utf8')
 
 /** A service behind a wire, and one browser with any number of tabs. */
 export class Tabs {
@@ -42,8 +43,9 @@ export class Tabs {
     const service = await startService({ ACCESS_TOKEN_EXPIRE_MINUTES: '1', REFRESH_GRACE_SECONDS: '10' })
     const wire = new Wire(await service.app.listen({ host: '127.0.0.1', port: 0 }))
     wire.modules.set('/client.js', source)
+    if (prepare !== undefined) wire.prepare = prepare
     const origin = await wire.listen()
-    const { tab, close } = await browser.open(prepare)
+    const { tab, close } = await browser.open()
     cleanUp(close)
     const { email } = await signedUp(service.app)
     /** A tab; with `changes`, one of a client in which each of these texts is the other one. */

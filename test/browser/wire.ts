@@ -25,6 +25,8 @@ export class Wire {
   /** Where the service is; another one may take its place. */
   target: string
   rule: Rule = () => undefined
+  /** A script that runs in every tab before all others. */
+  prepare = ''
   /** Whether nothing gets through. */
   isCut = false
   /** The browser client, by the path it is served at; what a tab imports is in its own `?client=`. */
@@ -65,7 +67,7 @@ export class Wire {
         window.createAnother = () => createClient(${options})
         window.client = createAnother()
         window.isOurs = (error) => error instanceof LatchkeyError`
-      return void reply.setHeader('content-type', 'text/html').end(page(script))
+      return void reply.setHeader('content-type', 'text/html').end(`<script>${this.prepare}</script>${page(script)}`)
     }
     if (pathname === '/elsewhere') return void reply.setHeader('content-type', 'text/html').end(page(''))
 

@@ -134,8 +134,8 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
   })
 
   test('is used by the pointer', async () => {
-    const page = await open()
-    await register(page)
+    const page = await open({ width: 1000, height: 480 })
+    await register(page, picture === undefined ? undefined : `ada.${verify}@example.com`)
     for (const title of ['Write the plan', 'Draw the logo', 'Choose a name', 'Send invitations']) await add(page, title)
     await column(page, 'To do')
       .getByText('Write the plan')

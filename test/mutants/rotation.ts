@@ -17,7 +17,10 @@ export const rotationMutants = [
     ],
     'shared rotation: a slow database is asked once': ['if (error instanceof Problem) throw error\n', ''],
     'shared rotation: no fault is shared': ['if (error instanceof Problem) throw error\n', 'throw error\n'],
-    'shared rotation: a session is in it once': ['if (!group.has(asked.rotation.sessionId)) ', ''],
+    'shared rotation: a session is in it once': [
+      'group.set(asked.rotation.sessionId, asked)',
+      'group.set(String(group.size), asked)',
+    ],
     'shared rotation: it is one': ['underWay === 0 || underWay + waiting.length <= few', 'true'],
   }),
   ...mutantsOf('src/features/sessions/rotation.sql.ts', sharedTests, {

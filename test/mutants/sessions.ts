@@ -84,6 +84,8 @@ export const sessionMutants = [
       'and epoch = (select session_epoch from ${users} where id = ${$.userId})\n',
       '\n',
     ],
+  }),
+  ...mutantsOf('src/features/sessions/sessions.sql.ts', ['test/features/accounts/accounts.test.ts'], {
     'password: is set only over the one that was checked': [
       ' and password_hash = ${$.passwordHash} returning id, email, session_epoch',
       ' returning id, email, session_epoch',
@@ -164,10 +166,6 @@ export const sessionMutants = [
         'where u.id = target.id returning u.id',
       ],
       'administrators: are locked in order': ["or (${endangered} and 'admin' = any(roles) and is_active)\n", '\n'],
-      'administrators: a disabled one does not count': [
-        "'admin' = any(o.roles) and o.is_active",
-        "'admin' = any(o.roles)",
-      ],
     },
   ),
   ...mutantsOf(

@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest'
+import { sweepDeletedUsers } from '#src/features/accounts/deleted-users.sql.ts'
+import { endSessions } from '#src/features/sessions/sessions.sql.ts'
 import { sweep } from '#src/features/sessions/sweep.ts'
 import { metric, password, post, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const { app, sql } = await startService()
+const nobody = { actorId: null, ip: null, userAgent: null, requestId: null }
 const retention = { days: 7, auditDays: 365 }
 
 /** Opens so many sessions for a user, all alive, without the service's knowledge. */
@@ -130,6 +133,20 @@ describe('SESSIONS_PER_USER', () => {
   })
 })
 
+describe('the session that is kept', () => {
+  test('is one of the user, or none', async () => {
+    const [user, other] = [await signedUp(app), await signedUp(app)]
+    const sessionOf = async (userId: number) => (await sql`select id, epoch from sessions where user_id = ${userId}`)[0]
+    // As if the other one had been logged out, too, one epoch ago.
+    await sql`update sessions set epoch = -1 where user_id = ${other.userId}`
+    await sql`update users set session_epoch = -1 where id = ${user.userId}`
+    const keepSessionId = (await sessionOf(other.userId))?.['id'] as string
+    const ending = { ...nobody, userId: user.userId, keepSessionId, reason: 'logout' } as const
+    await app.db.row(endSessions, ending)
+    expect((await sessionOf(other.userId))?.['epoch']).toBe(-1)
+  })
+})
+
 describe('a deleted user', () => {
   test('is gone for everybody at once, and the names are free', async () => {
     const [admin, user] = [await administrator(), await signedUp(app, { username: 'the.leaver' })]
@@ -149,12 +166,26 @@ describe('a deleted user', () => {
   })
 
   test('leaves no link and no mail that still waits', async () => {
+    const { app, sql } = await startService({ MAIL_WORKER: 'off' })
+    const user = await signedUp(app)
+    const left = async () => {
+      const [row] = await sql`
+        select (select count(*)::integer from one_time_tokens where user_id = ${user.userId}) as links,
+          (select count(*)::integer from outbox where user_id = ${user.userId} and sent_at is null) as mails`
+      return row
+    }
+    expect(await left()).toEqual({ links: 1, mails: 1 })
+    await user.send('DELETE', '/me', { password })
+    expect(await left()).toEqual({ links: 0, mails: 0 })
+  })
+
+  test('goes last: not while a session of theirs is left', async () => {
     const user = await signedUp(app)
     await user.send('DELETE', '/me', { password })
-    const [left] = await sql`
-      select (select count(*)::integer from one_time_tokens where user_id = ${user.userId}) as links,
-        (select count(*)::integer from outbox where user_id = ${user.userId} and sent_at is null) as mails`
-    expect(left).toEqual({ links: 0, mails: 0 })
+    await app.db.rows(sweepDeletedUsers, {})
+    expect(await sql`select from users where id = ${user.userId}`).toHaveLength(1)
+    await sweep(app.core, retention)
+    expect(await sql`select from users where id = ${user.userId}`).toHaveLength(0)
   })
 
   test('is removed by the sweep with everything of theirs in batches, and one event stays', async () => {

@@ -40,6 +40,17 @@ describe('a retry that comes hours late', () => {
     expect(events).toEqual([{ actor_id: null }])
   })
 
+  test('is written down once when five come at once', async () => {
+    const actor = await signedUp(app)
+    await actor.refresh()
+    await hoursPass(actor.userId)
+    const answers = await Promise.all(Array.from({ length: 5 }, () => actor.refresh()))
+    expect(new Set(answers.map(tokenOf)).size).toBe(1)
+    const events = await sql`
+      select from audit_events where user_id = ${actor.userId} and type = 'refresh_token.late_retry'`
+    expect(events).toHaveLength(1)
+  })
+
   test('gets an access token that works', async () => {
     const actor = await signedUp(app)
     const late = (await loseAnswer(actor, actor.tokens.refresh_token)).json<TokenReply>()

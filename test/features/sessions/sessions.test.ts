@@ -153,6 +153,12 @@ describe('an access token', () => {
     expect((await authenticate(app.core, own.accessToken)).account.id).toBe(ada.userId)
   })
 
+  test('is refused when its session has expired', async () => {
+    const { tokens } = await signedUp(app)
+    await sql`update sessions set expires_at = now() - interval '1 second' where id = ${sidOf(tokens.access_token)}`
+    await expect(authenticate(app.core, tokens.access_token)).rejects.toThrow('session_expired')
+  })
+
   test('stands for the user as they are now, not as they were', async () => {
     const { tokens, userId } = await signedUp(app)
     await sql`update users set roles = '{admin}', full_name = 'Renamed' where id = ${userId}`

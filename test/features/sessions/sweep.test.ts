@@ -30,6 +30,37 @@ describe('the sweep', () => {
     expect(await metric(app, 'auth_sweep_deleted_total{table="refresh_tokens"}')).toBe(2)
   })
 
+  test('takes the parent of a head when it has expired, and not before', async () => {
+    const { app, sql } = await startService({ REFRESH_TOKEN_EXPIRE_DAYS: '30' })
+    const [expired, valid] = [await signedUp(app), await signedUp(app)]
+    await Promise.all([expired.refresh(), valid.refresh()])
+    await sql`update refresh_tokens set issued_at = now() - interval '20 days'`
+    await sql`
+      update refresh_tokens t set expires_at = now() - interval '1 day' from sessions s
+      where s.id = t.session_id and s.user_id = ${expired.userId} and t.generation = 0`
+    await sweep(app.core, retention)
+    const left = await sql`
+      select s.user_id, t.generation from refresh_tokens t join sessions s on s.id = t.session_id order by 1, 2`
+    expect(left.map((row) => [row['user_id'], row['generation']])).toEqual([
+      [expired.userId, 1],
+      [valid.userId, 0],
+      [valid.userId, 1],
+    ])
+  })
+
+  test('passes over a session that somebody holds, and waits for nobody', async () => {
+    const { app, sql } = await startService()
+    const [held, free] = [await signedUp(app), await signedUp(app)]
+    await sql`update sessions set revoked_at = now() - interval '8 days'`
+    const left = await sql.begin(async (transaction) => {
+      await transaction`select from sessions where user_id = ${held.userId} for update`
+      await sweep(app.core, retention)
+      return transaction`select user_id from sessions`
+    })
+    expect(left).toEqual([{ user_id: held.userId }])
+    expect(free.userId).not.toBe(held.userId)
+  })
+
   test('keeps an unspent token however old', async () => {
     const { app, sql } = await startService({ REFRESH_TOKEN_EXPIRE_DAYS: '30' })
     const { refresh } = await signedUp(app)
