@@ -2,18 +2,8 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { Page } from 'playwright-core'
 import { launchBrowser, noBrowser } from '#test/support/browser.ts'
+import type { Browser, Tab } from './browser.ts'
 import { launchWebKit, noWebKit } from './webkit.ts'
-
-/** What every driver can do with a tab. */
-export type Tab = Pick<Page, 'evaluate' | 'waitForFunction' | 'goto' | 'close'>
-
-export interface Browser {
-  /** Tabs that share cookies and storage. */
-  readonly open: () => Promise<{ tab: () => Promise<Tab>; close: () => Promise<unknown> }>
-  readonly close: () => Promise<unknown>
-  /** Freezes a tab as an operating system does that needs the memory, and thaws it. */
-  readonly freeze?: (tab: Tab, isFrozen: boolean) => Promise<unknown>
-}
 
 async function launchChromium(): Promise<Browser> {
   const browser = await launchBrowser()

@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Browser, browsers } from './browsers.ts'
+import type { Browser } from './browser.ts'
+import { browsers } from './browsers.ts'
 import { Tabs, token, type Transport } from './tabs.ts'
 import type { Fault } from './wire.ts'
 

@@ -5,7 +5,7 @@ import type { Client, LatchkeyError } from '../../client/src/index.ts'
 import { metric, password, signedUp } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { type Service, startService } from '#test/support/service.ts'
-import type { Browser, Tab } from './browsers.ts'
+import type { Browser, Tab } from './browser.ts'
 import { Wire } from './wire.ts'
 
 declare global {

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Browser, Tab } from './browsers.ts'
+import type { Browser, Tab } from './browser.ts'
 
 const driver = '/usr/bin/WebKitWebDriver'
 const binary = ['4.1', '4.0', '6.0']
