@@ -68,7 +68,7 @@ interface Reply {
 const attemptMs = 2500
 const patienceMs = 9000
 const callMs = 15_000
-const signedOut: State = Object.freeze({ status: 'signed_out' })
+const signedOut: State = { status: 'signed_out' }
 const ignore = () => {}
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 const between = (least: number, most: number) => least + Math.random() * (most - least)
@@ -87,9 +87,13 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   /** The last session that ended: an answer that comes late does not bring it back. */
   let ended: string | undefined
   let renewing: Promise<void> | undefined
+  /** The last renewal was refused until then. */
+  let notBefore = 0
+  let refusal: LatchkeyError | undefined
   /** Ends a renewal of a session that is no longer the one here: its cookie must not replace the new one. */
   let flight = new AbortController()
   let unsentSignOut: (() => Promise<void>) | undefined
+  let signingOut: Promise<void> | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
   let channel: BroadcastChannel | undefined
   /** What stands in for a storage that is full, forbidden or absent. */
@@ -115,12 +119,24 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   }
 
   function write(next: Held | undefined): void {
-    memory = next ? JSON.stringify(inCookie ? { ...next, accessToken: undefined } : next) : null
-    useStorage((storage) => (memory === null ? storage.removeItem(key) : storage.setItem(key, memory)))
+    const text = remember(next)
+    useStorage((storage) => {
+      if (text === null) return storage.removeItem(key)
+      try {
+        storage.setItem(key, text)
+      } catch {
+        // It is full, but for the room that the former record had.
+        storage.removeItem(key)
+        storage.setItem(key, text)
+      }
+    })
   }
 
-  /** Whether a cookie may be all that is left of a session. */
-  let mayHaveCookie = inCookie && page !== undefined && read() === undefined && !isStored
+  function remember(next: Held | undefined): string | null {
+    return (memory = next ? JSON.stringify(inCookie ? { ...next, accessToken: undefined } : next) : null)
+  }
+
+  const isVisible = () => page?.document.visibilityState === 'visible'
 
   function lasts(seconds: number): boolean {
     return held?.accessToken !== undefined && held.until - Date.now() > seconds * 1000
@@ -129,11 +145,12 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   function hold(next: Held | undefined): void {
     if (next === held) return
     held = next
+    remember(next)
     setTimer()
     if (next?.session === snapshot.session) return
     flight.abort()
     flight = new AbortController()
-    snapshot = next ? Object.freeze({ status: 'signed_in', session: next.session }) : signedOut
+    snapshot = next ? { status: 'signed_in', session: next.session } : signedOut
     listeners.forEach(tell)
   }
 
@@ -146,15 +163,13 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   }
 
   function begin(next: Held): void {
-    mayHaveCookie = false
     write(next)
     hold(next)
     channel?.postMessage(next)
   }
 
   function end(): void {
-    ended = held?.session
-    mayHaveCookie = false
+    ended = held?.session ?? ended
     write(undefined)
     channel?.postMessage({ session: ended })
     hold(undefined)
@@ -163,8 +178,11 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   /** Takes over what another tab has stored, or stores again what an older answer has overwritten. */
   function look(): void {
     const stored = read()
-    if (stored && stored.session === ended) write(undefined)
-    if (!stored || stored.session === ended) return hold(undefined)
+    if (stored && stored.session === ended && ended !== held?.session) return write(held)
+    if (!stored || stored.session === ended) {
+      write(undefined)
+      return hold(undefined)
+    }
     if (stored.session !== held?.session) return hold(stored)
     if (stored.generation < held.generation) return write(held)
     if (stored.generation > held.generation) hold(inCookie ? { ...held, generation: stored.generation } : stored)
@@ -172,18 +190,17 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
 
   /** A message is a hint: what it brings is taken only if it is newer, and what is stored says whose session it is. */
   function hear({ data }: MessageEvent<Held | { session: string; generation?: undefined }>): void {
-    if (data.generation === undefined) ended = data.session
+    if (data.generation === undefined) ended = data.session ?? ended
     look()
     if (data.generation === undefined || data.session === ended) return
     if (held?.session === data.session ? held.generation > data.generation : held && isStored) return
-    mayHaveCookie = false
     write(data)
     hold(data)
   }
 
   function setTimer(): void {
     clearTimeout(timer)
-    if (!held || page?.document.visibilityState !== 'visible' || disposal.signal.aborted) return
+    if (!held || !isVisible() || disposal.signal.aborted) return
     const early = held.until - Date.now() - between(45_000, 75_000)
     timer = setTimeout(() => void renew().catch(setTimer), Math.max(early, between(15_000, 30_000)))
   }
@@ -195,11 +212,11 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
     const again = unsentSignOut
     unsentSignOut = undefined
     void again?.().catch(ignore)
-    if (held && !lasts(60) && page?.document.visibilityState === 'visible') void renew().catch(ignore)
+    if (held && !lasts(60) && isVisible()) void renew().catch(ignore)
   }
 
   function requireWindow(): void {
-    if (!page) throw new LatchkeyError('no_window', 'This call needs a browser: there is no window here.')
+    if (!page) throw new LatchkeyError('no_window', 'There is no window.')
   }
 
   async function ask(path: string, init: Init, ms = callMs, via = send): Promise<Reply> {
@@ -211,9 +228,8 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
         signal: AbortSignal.any([AbortSignal.timeout(ms), ...(init.signal ? [init.signal] : [])]),
         headers: { ...(inCookie && { 'x-token-transport': 'cookie' }), ...init.headers },
       })
-      const seconds = Number(reply.headers.get('retry-after') ?? NaN)
       const body = (await reply.json().catch(ignore)) as Reply['body']
-      return { status: reply.status, retryAfter: seconds >= 0 ? seconds : undefined, body }
+      return { status: reply.status, retryAfter: Number(reply.headers.get('retry-after')) || undefined, body }
     } catch {
       return { status: 0, retryAfter: undefined, body: undefined }
     }
@@ -237,7 +253,14 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
 
   /** All who need a renewal wait for the same one. */
   function renew(): Promise<void> {
-    renewing ??= attemptRenewal().finally(() => (renewing = undefined))
+    if (performance.now() < notBefore) return Promise.reject(refusal)
+    renewing ??= attemptRenewal()
+      .catch((error: LatchkeyError) => {
+        refusal = error
+        notBefore = performance.now() + (error.retryAfter ?? 0) * 1000
+        throw error
+      })
+      .finally(() => (renewing = undefined))
     return renewing
   }
 
@@ -249,7 +272,7 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
       const reply = await insist('/refresh', () => {
         look()
         sent = held
-        const isDone = held ? held.accessToken !== former && lasts(0) : !mayHaveCookie
+        const isDone = !held || (held.accessToken !== former && lasts(0))
         if (isDone) return undefined
         return { ...json(inCookie ? {} : { refresh_token: held?.refreshToken }), signal: flight.signal }
       })
@@ -268,9 +291,9 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   /** Returns whether the answer is of use: not if it is that of a session which is no longer the one that is stored. */
   function commit(next: Held): boolean {
     look()
-    if (!held && !mayHaveCookie) return true
-    if (held && held.session !== next.session) return false
-    if (!held || held.generation <= next.generation) begin(next)
+    if (!held) return true
+    if (held.session !== next.session) return false
+    if (held.generation <= next.generation) begin(next)
     else if (!lasts(0)) hold({ ...held, accessToken: next.accessToken, until: next.until })
     return true
   }
@@ -278,7 +301,7 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   async function getAccessToken({ minValidity = 30 } = {}): Promise<string | undefined> {
     look()
     if (lasts(minValidity)) return held?.accessToken
-    if (held || mayHaveCookie)
+    if (held)
       await renew().catch((error: unknown) => {
         if (!lasts(0)) throw error
       })
@@ -286,26 +309,26 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   }
 
   /** As `fetch`, with the access token, and once more with the next one if that had expired. */
-  async function fetchWithToken(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
-    // A second request can be made of anything but a stream, and a request with a body has one.
-    const isOnce =
-      init?.body instanceof ReadableStream || (input instanceof Request && !/^(GET|HEAD)$/.test(input.method))
-    const token = await getAccessToken()
-    const session = held?.session
-    const attempt = (token: string | undefined) => {
-      const request = new Request(input, init)
+  async function fetchWithToken(request: Request, isStream?: boolean): Promise<Response> {
+    const again = isStream ? undefined : request.clone()
+    const attempt = (request: Request, token: string | undefined) => {
       if (token) request.headers.set('authorization', `Bearer ${token}`)
       return send(request)
     }
-    const reply = await attempt(token)
+    // What was asked in the name of one session is sent in the name of no other.
+    const { session } = snapshot
+    const token = await getAccessToken()
+    if (session && held && held.session !== session) throw new LatchkeyError('session_revoked', 'Another session.')
+    const reply = await attempt(request, token)
     if (!token || reply.status !== 401) return reply
     const body = (await reply.clone().json().catch(ignore)) as Reply['body']
-    if (!/^(token_|session_|user_)/.test(body?.code ?? '')) return reply
+    if (!/^(token|session|user)_/.test(String(body?.code))) return reply
     if (held?.accessToken === token) await renew().catch(ignore)
-    // What was asked in the name of one session is not repeated in the name of another.
     const isNew = held?.session === session && held?.accessToken !== token
-    return isNew && !isOnce ? attempt(held?.accessToken) : reply
+    return isNew && again ? attempt(again, held?.accessToken) : reply
   }
+
+  const withToken: typeof send = (input, init) => fetchWithToken(new Request(input, init))
 
   async function call(path: string, init: Init, via = send): Promise<Reply> {
     const reply = await ask(path, init, callMs, via)
@@ -324,7 +347,10 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
 
   if (page) {
     const options = { signal: disposal.signal }
-    const dormant = () => channel?.close()
+    const dormant = () => {
+      channel?.close()
+      channel = undefined
+    }
     page.addEventListener('storage', (event) => [key, null].includes(event.key) && look(), options)
     page.addEventListener('online', wake, options)
     page.document.addEventListener('visibilitychange', wake, options)
@@ -342,20 +368,22 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
     /** As the global one; to the origins of `apis` it takes the access token along. */
     fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
       requireWindow()
-      const target = new URL(input instanceof Request ? input.url : input, page?.document.baseURI)
-      const origins = apis ?? [new URL(base, page?.document.baseURI).origin]
-      return origins.includes(target.origin) ? fetchWithToken(input, init) : send(input, init)
+      const originOf = (url: string | URL) => new URL(url, page?.document.baseURI).origin
+      const request = new Request(input, init)
+      return (apis ?? [originOf(base)]).includes(originOf(request.url))
+        ? fetchWithToken(request, (init?.body ?? (input as Request).body) instanceof ReadableStream)
+        : send(request)
     },
 
     /** Logs in; a session that was there before is ended. `username` may be the address. */
     async signIn(credentials: { username: string; password: string }): Promise<{ status: 'signed_in' }> {
-      await renewing?.catch(ignore)
+      await Promise.allSettled([renewing, signingOut])
       const body = new URLSearchParams({ username: credentials.username, password: credentials.password })
       const next = heldOf(await call('/token', { method: 'POST', body }))
       look()
       const former = held
+      ended = former?.session ?? ended
       begin(next)
-      ended = former?.session
       // It has its own token, and no cookie: that is the new one already.
       if (former?.accessToken) void ask('/logout', { ...signOutOf(former, 'local'), credentials: 'omit' }).catch(ignore)
       return { status: 'signed_in' }
@@ -373,31 +401,31 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
     async signOut({ scope = 'global' }: { scope?: 'global' | 'local' | 'others' } = {}): Promise<void> {
       look()
       if (!held) return
-      if (scope === 'others') return void (await call('/logout', json({ scope }), fetchWithToken))
+      if (scope === 'others') return void (await call('/logout', json({ scope }), withToken))
       const init = signOutOf(held, scope)
       end()
       const attempt = async () => {
         try {
-          // A cookie that is there by then would be that of another session.
-          await insist('/logout', () => (inCookie && read() ? undefined : init))
+          // A cookie that is there by then is that of another session.
+          await insist('/logout', () => (read() ? { ...init, credentials: 'omit' } : init))
         } catch (error) {
           unsentSignOut = attempt
           throw error
         }
       }
-      return attempt()
+      return (signingOut = attempt())
     },
 
     async user(): Promise<User> {
-      return (await call('/me', {}, fetchWithToken)).body as unknown as User
+      return (await call('/me', {}, withToken)).body as unknown as User
     },
 
     sessions: {
       async list(): Promise<Session[]> {
-        return (await call('/me/sessions', {}, fetchWithToken)).body as unknown as Session[]
+        return (await call('/me/sessions', {}, withToken)).body as unknown as Session[]
       },
       async end(id: string): Promise<void> {
-        await call(`/me/sessions/${id}`, { method: 'DELETE' }, fetchWithToken)
+        await call(`/me/sessions/${id}`, { method: 'DELETE' }, withToken)
       },
     },
 
@@ -413,7 +441,7 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
     /** All other sessions of the user end. */
     async changePassword(change: { currentPassword: string; newPassword: string }): Promise<void> {
       const body = { current_password: change.currentPassword, new_password: change.newPassword }
-      await call('/me/password', json(body), fetchWithToken)
+      await call('/me/password', json(body), withToken)
     },
 
     /** Calls `listener` now, and when somebody signs in or out, in whatever tab; returns what ends that. */
@@ -461,6 +489,6 @@ function heldOf({ body }: Reply): Held {
 }
 
 function errorOf(reply: Reply): LatchkeyError {
-  const { code = 'unreachable', detail = 'The service cannot be reached.' } = reply.body ?? {}
+  const { code = 'unreachable', detail = 'The service does not answer.' } = reply.body ?? {}
   return new LatchkeyError(code, detail, reply)
 }

@@ -15,7 +15,7 @@ export class LatchkeyError extends Error {
 const attemptMs = 2500;
 const patienceMs = 9000;
 const callMs = 15_000;
-const signedOut = Object.freeze({ status: 'signed_out' });
+const signedOut = { status: 'signed_out' };
 const ignore = () => { };
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const between = (least, most) => least + Math.random() * (most - least);
@@ -31,8 +31,11 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
     let snapshot = signedOut;
     let ended;
     let renewing;
+    let notBefore = 0;
+    let refusal;
     let flight = new AbortController();
     let unsentSignOut;
+    let signingOut;
     let timer;
     let channel;
     let memory = null;
@@ -57,10 +60,23 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         }
     }
     function write(next) {
-        memory = next ? JSON.stringify(inCookie ? { ...next, accessToken: undefined } : next) : null;
-        useStorage((storage) => (memory === null ? storage.removeItem(key) : storage.setItem(key, memory)));
+        const text = remember(next);
+        useStorage((storage) => {
+            if (text === null)
+                return storage.removeItem(key);
+            try {
+                storage.setItem(key, text);
+            }
+            catch {
+                storage.removeItem(key);
+                storage.setItem(key, text);
+            }
+        });
     }
-    let mayHaveCookie = inCookie && page !== undefined && read() === undefined && !isStored;
+    function remember(next) {
+        return (memory = next ? JSON.stringify(inCookie ? { ...next, accessToken: undefined } : next) : null);
+    }
+    const isVisible = () => page?.document.visibilityState === 'visible';
     function lasts(seconds) {
         return held?.accessToken !== undefined && held.until - Date.now() > seconds * 1000;
     }
@@ -68,12 +84,13 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         if (next === held)
             return;
         held = next;
+        remember(next);
         setTimer();
         if (next?.session === snapshot.session)
             return;
         flight.abort();
         flight = new AbortController();
-        snapshot = next ? Object.freeze({ status: 'signed_in', session: next.session }) : signedOut;
+        snapshot = next ? { status: 'signed_in', session: next.session } : signedOut;
         listeners.forEach(tell);
     }
     function tell(listener) {
@@ -85,24 +102,24 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         }
     }
     function begin(next) {
-        mayHaveCookie = false;
         write(next);
         hold(next);
         channel?.postMessage(next);
     }
     function end() {
-        ended = held?.session;
-        mayHaveCookie = false;
+        ended = held?.session ?? ended;
         write(undefined);
         channel?.postMessage({ session: ended });
         hold(undefined);
     }
     function look() {
         const stored = read();
-        if (stored && stored.session === ended)
+        if (stored && stored.session === ended && ended !== held?.session)
+            return write(held);
+        if (!stored || stored.session === ended) {
             write(undefined);
-        if (!stored || stored.session === ended)
             return hold(undefined);
+        }
         if (stored.session !== held?.session)
             return hold(stored);
         if (stored.generation < held.generation)
@@ -112,19 +129,18 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
     }
     function hear({ data }) {
         if (data.generation === undefined)
-            ended = data.session;
+            ended = data.session ?? ended;
         look();
         if (data.generation === undefined || data.session === ended)
             return;
         if (held?.session === data.session ? held.generation > data.generation : held && isStored)
             return;
-        mayHaveCookie = false;
         write(data);
         hold(data);
     }
     function setTimer() {
         clearTimeout(timer);
-        if (!held || page?.document.visibilityState !== 'visible' || disposal.signal.aborted)
+        if (!held || !isVisible() || disposal.signal.aborted)
             return;
         const early = held.until - Date.now() - between(45_000, 75_000);
         timer = setTimeout(() => void renew().catch(setTimer), Math.max(early, between(15_000, 30_000)));
@@ -135,12 +151,12 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         const again = unsentSignOut;
         unsentSignOut = undefined;
         void again?.().catch(ignore);
-        if (held && !lasts(60) && page?.document.visibilityState === 'visible')
+        if (held && !lasts(60) && isVisible())
             void renew().catch(ignore);
     }
     function requireWindow() {
         if (!page)
-            throw new LatchkeyError('no_window', 'This call needs a browser: there is no window here.');
+            throw new LatchkeyError('no_window', 'There is no window.');
     }
     async function ask(path, init, ms = callMs, via = send) {
         requireWindow();
@@ -151,9 +167,8 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
                 signal: AbortSignal.any([AbortSignal.timeout(ms), ...(init.signal ? [init.signal] : [])]),
                 headers: { ...(inCookie && { 'x-token-transport': 'cookie' }), ...init.headers },
             });
-            const seconds = Number(reply.headers.get('retry-after') ?? NaN);
             const body = (await reply.json().catch(ignore));
-            return { status: reply.status, retryAfter: seconds >= 0 ? seconds : undefined, body };
+            return { status: reply.status, retryAfter: Number(reply.headers.get('retry-after')) || undefined, body };
         }
         catch {
             return { status: 0, retryAfter: undefined, body: undefined };
@@ -177,7 +192,15 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         }
     }
     function renew() {
-        renewing ??= attemptRenewal().finally(() => (renewing = undefined));
+        if (performance.now() < notBefore)
+            return Promise.reject(refusal);
+        renewing ??= attemptRenewal()
+            .catch((error) => {
+            refusal = error;
+            notBefore = performance.now() + (error.retryAfter ?? 0) * 1000;
+            throw error;
+        })
+            .finally(() => (renewing = undefined));
         return renewing;
     }
     async function attemptRenewal() {
@@ -188,7 +211,7 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
             const reply = await insist('/refresh', () => {
                 look();
                 sent = held;
-                const isDone = held ? held.accessToken !== former && lasts(0) : !mayHaveCookie;
+                const isDone = !held || (held.accessToken !== former && lasts(0));
                 if (isDone)
                     return undefined;
                 return { ...json(inCookie ? {} : { refresh_token: held?.refreshToken }), signal: flight.signal };
@@ -209,11 +232,11 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
     }
     function commit(next) {
         look();
-        if (!held && !mayHaveCookie)
+        if (!held)
             return true;
-        if (held && held.session !== next.session)
+        if (held.session !== next.session)
             return false;
-        if (!held || held.generation <= next.generation)
+        if (held.generation <= next.generation)
             begin(next);
         else if (!lasts(0))
             hold({ ...held, accessToken: next.accessToken, until: next.until });
@@ -223,34 +246,36 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         look();
         if (lasts(minValidity))
             return held?.accessToken;
-        if (held || mayHaveCookie)
+        if (held)
             await renew().catch((error) => {
                 if (!lasts(0))
                     throw error;
             });
         return held?.accessToken;
     }
-    async function fetchWithToken(input, init) {
-        const isOnce = init?.body instanceof ReadableStream || (input instanceof Request && !/^(GET|HEAD)$/.test(input.method));
-        const token = await getAccessToken();
-        const session = held?.session;
-        const attempt = (token) => {
-            const request = new Request(input, init);
+    async function fetchWithToken(request, isStream) {
+        const again = isStream ? undefined : request.clone();
+        const attempt = (request, token) => {
             if (token)
                 request.headers.set('authorization', `Bearer ${token}`);
             return send(request);
         };
-        const reply = await attempt(token);
+        const { session } = snapshot;
+        const token = await getAccessToken();
+        if (session && held && held.session !== session)
+            throw new LatchkeyError('session_revoked', 'Another session.');
+        const reply = await attempt(request, token);
         if (!token || reply.status !== 401)
             return reply;
         const body = (await reply.clone().json().catch(ignore));
-        if (!/^(token_|session_|user_)/.test(body?.code ?? ''))
+        if (!/^(token|session|user)_/.test(String(body?.code)))
             return reply;
         if (held?.accessToken === token)
             await renew().catch(ignore);
         const isNew = held?.session === session && held?.accessToken !== token;
-        return isNew && !isOnce ? attempt(held?.accessToken) : reply;
+        return isNew && again ? attempt(again, held?.accessToken) : reply;
     }
+    const withToken = (input, init) => fetchWithToken(new Request(input, init));
     async function call(path, init, via = send) {
         const reply = await ask(path, init, callMs, via);
         if (reply.status < 200 || reply.status > 299)
@@ -268,7 +293,10 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
     }
     if (page) {
         const options = { signal: disposal.signal };
-        const dormant = () => channel?.close();
+        const dormant = () => {
+            channel?.close();
+            channel = undefined;
+        };
         page.addEventListener('storage', (event) => [key, null].includes(event.key) && look(), options);
         page.addEventListener('online', wake, options);
         page.document.addEventListener('visibilitychange', wake, options);
@@ -282,18 +310,20 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         getAccessToken,
         fetch(input, init) {
             requireWindow();
-            const target = new URL(input instanceof Request ? input.url : input, page?.document.baseURI);
-            const origins = apis ?? [new URL(base, page?.document.baseURI).origin];
-            return origins.includes(target.origin) ? fetchWithToken(input, init) : send(input, init);
+            const originOf = (url) => new URL(url, page?.document.baseURI).origin;
+            const request = new Request(input, init);
+            return (apis ?? [originOf(base)]).includes(originOf(request.url))
+                ? fetchWithToken(request, (init?.body ?? input.body) instanceof ReadableStream)
+                : send(request);
         },
         async signIn(credentials) {
-            await renewing?.catch(ignore);
+            await Promise.allSettled([renewing, signingOut]);
             const body = new URLSearchParams({ username: credentials.username, password: credentials.password });
             const next = heldOf(await call('/token', { method: 'POST', body }));
             look();
             const former = held;
+            ended = former?.session ?? ended;
             begin(next);
-            ended = former?.session;
             if (former?.accessToken)
                 void ask('/logout', { ...signOutOf(former, 'local'), credentials: 'omit' }).catch(ignore);
             return { status: 'signed_in' };
@@ -306,29 +336,29 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
             if (!held)
                 return;
             if (scope === 'others')
-                return void (await call('/logout', json({ scope }), fetchWithToken));
+                return void (await call('/logout', json({ scope }), withToken));
             const init = signOutOf(held, scope);
             end();
             const attempt = async () => {
                 try {
-                    await insist('/logout', () => (inCookie && read() ? undefined : init));
+                    await insist('/logout', () => (read() ? { ...init, credentials: 'omit' } : init));
                 }
                 catch (error) {
                     unsentSignOut = attempt;
                     throw error;
                 }
             };
-            return attempt();
+            return (signingOut = attempt());
         },
         async user() {
-            return (await call('/me', {}, fetchWithToken)).body;
+            return (await call('/me', {}, withToken)).body;
         },
         sessions: {
             async list() {
-                return (await call('/me/sessions', {}, fetchWithToken)).body;
+                return (await call('/me/sessions', {}, withToken)).body;
             },
             async end(id) {
-                await call(`/me/sessions/${id}`, { method: 'DELETE' }, fetchWithToken);
+                await call(`/me/sessions/${id}`, { method: 'DELETE' }, withToken);
             },
         },
         async forgotPassword(email) {
@@ -339,7 +369,7 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
         },
         async changePassword(change) {
             const body = { current_password: change.currentPassword, new_password: change.newPassword };
-            await call('/me/password', json(body), fetchWithToken);
+            await call('/me/password', json(body), withToken);
         },
         onChange(listener) {
             listeners.add(listener);
@@ -377,6 +407,6 @@ function heldOf({ body }) {
     };
 }
 function errorOf(reply) {
-    const { code = 'unreachable', detail = 'The service cannot be reached.' } = reply.body ?? {};
+    const { code = 'unreachable', detail = 'The service does not answer.' } = reply.body ?? {};
     return new LatchkeyError(code, detail, reply);
 }

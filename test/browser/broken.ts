@@ -23,7 +23,7 @@ const broken: Record<string, [from: string, to: string]> = {
   '10': ["page.addEventListener('pagehide'", "page.addEventListener('none'"],
   '11': ['Date.now() + seconds * 1000', "JSON.parse(atob(accessToken.split('.')[1])).exp * 1000"],
   '12': [refusals, '[400, 401, 403].includes(reply.status)'],
-  '13': ['isNew && !isOnce', 'false'],
+  '13': ['isNew && again', 'false'],
   '14': ['reportError(error)', 'throw error'],
   '15': ['dispose() {', 'dispose() { return;'],
   '16': ['sent = held;', 'sent = held; write(undefined);'],

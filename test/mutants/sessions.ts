@@ -201,12 +201,14 @@ export const sessionMutants = [
         'case when d.is_moved then null else u.email_verified_at end',
         'u.email_verified_at',
       ],
-      'administration: the last administrator stays': [
-        'where u.id = d.id and not d.is_last_admin and',
-        'where u.id = d.id and',
-      ],
     },
   ),
+  ...mutantsOf('src/features/accounts/administration.sql.ts', ['test/features/accounts/administration.test.ts'], {
+    'administration: the last administrator stays': [
+      'where u.id = d.id and not d.is_last_admin and',
+      'where u.id = d.id and',
+    ],
+  }),
   ...mutantsOf(
     'src/features/sessions/logout.ts',
     ['test/contracts/kanban.test.ts', 'test/contracts/auth-signup.test.ts'],
@@ -219,9 +221,11 @@ export const sessionMutants = [
         'if (refusals.length === attempts.length)',
         'if (refusals.length > 0 || attempts.length === 0)',
       ],
-      'logout: a fault is no refusal': ['if (!(error instanceof Problem) || error.status !== 401) throw error', ''],
     },
   ),
+  ...mutantsOf('src/features/sessions/logout.ts', ['test/features/tokens/key-ring.test.ts'], {
+    'logout: a fault is no refusal': ['if (!(error instanceof Problem) || error.status !== 401) throw error', ''],
+  }),
   ...mutantsOf('src/features/login/password.ts', logins, {
     'login: bcrypt beyond 72 bytes is left alone': [
       "passwordHash.startsWith('$2') && Buffer.byteLength(password) > 72",
