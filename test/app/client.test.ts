@@ -35,5 +35,6 @@ describe('/client.js', () => {
   test('has the version of the service', () => {
     const client = JSON.parse(readFileSync(join(root, 'client/package.json'), 'utf8')) as { version: string }
     expect(client.version).toBe(version)
+    expect(readFileSync(join(root, 'docs/single-page-app.md'), 'utf8')).toContain(`/client.js?v=${version}`)
   })
 })

@@ -1,12 +1,10 @@
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
 import { exampleFile, readmeTable, tablePlace } from '#dev/settings/documents.ts'
 import { settings } from '#src/config.ts'
 import { catalogue } from '#src/problem.ts'
-import { metric, password, signedUp } from '#test/support/actors.ts'
 import { startService } from '#test/support/service.ts'
 
 const run = promisify(execFile)
@@ -75,49 +73,5 @@ describe('docs/errors.md', () => {
       error === null ? '–' : `\`${error}\``,
     ])
     expect(documented.toSorted(byName)).toEqual(real.toSorted(byName))
-  })
-})
-
-interface Page {
-  readonly logIn: (fields: Record<string, string>) => Promise<Response>
-  readonly refresh: () => Promise<boolean>
-  readonly call: (url: string) => Promise<Response>
-  readonly logOut: () => Promise<void>
-}
-
-describe('docs/single-page-app.md', () => {
-  const client = block('docs/single-page-app.md', 'js').replaceAll(/^export /gm, '')
-
-  /** Opens the client in tabs that share one cookie, as a browser would. */
-  function browser(count: number): Page[] {
-    let cookie = ''
-    const fetchWithCookie = async (url: string, init: RequestInit) => {
-      const reply = await fetch(url, { ...init, headers: { ...(init.headers as object), cookie } })
-      const [pair] = reply.headers.getSetCookie().at(-1)?.split(';') ?? []
-      if (pair !== undefined) cookie = pair
-      return reply
-    }
-    const script = `${client.replace('http://localhost:8000', base)}\n;({ logIn, refresh, call, logOut })`
-    return Array.from({ length: count }, () => {
-      const page: unknown = runInNewContext(script, { fetch: fetchWithCookie, URLSearchParams, setTimeout })
-      return page as Page
-    })
-  }
-
-  test('shows a client that works in two tabs', async () => {
-    const { email } = await signedUp(service.app)
-    const [tab, other] = browser(2) as [Page, Page]
-    expect((await tab.logIn({ username: email, password: 'not this one' })).status).toBe(401)
-    expect((await tab.logIn({ username: email, password })).status).toBe(200)
-    expect((await tab.call(`${base}/api/v1/me`)).status).toBe(200)
-
-    const rotated = await metric(service.app, 'auth_refresh_total{outcome="rotated"}')
-    expect(await Promise.all([tab.refresh(), tab.refresh(), other.refresh()])).toEqual([true, true, true])
-    expect(await metric(service.app, 'auth_refresh_total{outcome="rotated"}')).toBe(rotated + 1)
-    expect((await other.call(`${base}/api/v1/me`)).status).toBe(200)
-
-    await tab.logOut()
-    expect(await other.refresh()).toBe(false)
-    expect(await tab.refresh()).toBe(false)
   })
 })
