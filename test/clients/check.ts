@@ -25,6 +25,10 @@ try {
   judge('redocly', 'lint', file, '--extends=recommended-strict')
   judge('spectral', 'lint', file, '--fail-severity=hint')
   judge('openapi-typescript', file, '--output=generated/openapi-typescript.ts')
+  // What the browser client is typed from.
+  judge('openapi-typescript', '../../docs/openapi.json', '--output=generated/client.ts')
+  if (readFileSync('generated/client.ts', 'utf8') !== readFileSync('../../client/src/api.ts', 'utf8'))
+    throw new Error('client/src/api.ts is of another version; write it with: npm run client')
   judge('openapi-ts', '--input', file, '--output=generated/hey-api', '--client=@hey-api/client-fetch', '--no-log-file')
   judge('orval', '--input', file, '--output=generated/orval.ts', '--client=fetch', '--fail-on-warnings')
   judge('kubb', 'generate', '--config=kubb.config.ts')

@@ -12,7 +12,9 @@ import { startService } from '#test/support/service.ts'
 
 const examples = new URL('../../examples/verify/', import.meta.url).pathname
 const client = 'api:a-secret-of-the-api-0123456789'
-const has = (program: string) => spawnSync(program, ['version']).error === undefined
+const runs = (program: string, ...args: string[]) => spawnSync(program, args).status === 0
+/** The examples are for the languages of today. */
+const hasGo = () => Number(/go1\.(\d+)/.exec(String(spawnSync('go', ['version']).stdout))?.[1] ?? 0) >= 25
 
 interface Example {
   readonly language: string
@@ -30,7 +32,7 @@ const list: readonly Example[] = [
   { language: 'typescript', lacks: undefined, build: () => {}, command: () => [process.execPath, 'server.ts'] },
   {
     language: 'python',
-    lacks: has('python3') ? undefined : 'python3',
+    lacks: runs('python3', '-c', 'import ensurepip, venv') ? undefined : 'python3 with venv',
     build: () => {
       if (!existsSync(join(examples, 'python/.venv'))) inFolder('python', 'python3', '-m', 'venv', '.venv')
       inFolder('python', '.venv/bin/pip', 'install', '--quiet', '--disable-pip-version-check', '-r', 'requirements.txt')
@@ -40,13 +42,13 @@ const list: readonly Example[] = [
   },
   {
     language: 'go',
-    lacks: has('go') ? undefined : 'go',
+    lacks: hasGo() ? undefined : 'go 1.25',
     build: () => inFolder('go', 'go', 'build', '-o', 'verify', '.'),
     command: () => ['./verify'],
   },
   {
     language: 'java',
-    lacks: has('mvn') ? undefined : 'mvn',
+    lacks: runs('mvn', '--version') ? undefined : 'mvn',
     build: () => inFolder('java', 'mvn', '-q', '-B', '-DskipTests', 'package'),
     command: (port) => ['java', '-jar', 'target/verify-1.jar', `--server.port=${port}`],
   },
