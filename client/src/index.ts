@@ -178,10 +178,11 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis }:
   /** Takes over what another tab has stored, or stores again what an older answer has overwritten. */
   function look(): void {
     const stored = read()
-    if (stored && stored.session === ended && ended !== held?.session) return write(held)
-    if (!stored || stored.session === ended) {
-      write(undefined)
-      return hold(undefined)
+    if (!stored) return hold(undefined)
+    if (stored.session === ended) {
+      const mine = held?.session === ended ? undefined : held
+      write(mine)
+      return hold(mine)
     }
     if (stored.session !== held?.session) return hold(stored)
     if (stored.generation < held.generation) return write(held)

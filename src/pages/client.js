@@ -114,11 +114,12 @@ export function createClient({ url, transport, storage, fetch: ownFetch, apis })
     }
     function look() {
         const stored = read();
-        if (stored && stored.session === ended && ended !== held?.session)
-            return write(held);
-        if (!stored || stored.session === ended) {
-            write(undefined);
+        if (!stored)
             return hold(undefined);
+        if (stored.session === ended) {
+            const mine = held?.session === ended ? undefined : held;
+            write(mine);
+            return hold(mine);
         }
         if (stored.session !== held?.session)
             return hold(stored);
