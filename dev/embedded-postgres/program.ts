@@ -12,11 +12,14 @@ export interface Program {
   readonly exited: Promise<string>
 }
 
-/** Ends a program when descriptor 3 closes, which it does however the parent dies; ends itself when the program does. */
+/**
+ * Ends a program when descriptor 3 closes, which it does however the parent dies; ends itself when the program does. It
+ * tells it every second: one that has only begun to run ignores what it is told.
+ */
 const watchdog = `
   folder=$1; shift
   "$@" 3<&- & program=$!
-  { read -r _ <&3; kill -INT $program; } & reader=$!
+  { read -r _ <&3; while kill -INT $program; do sleep 1; done; } 2>/dev/null & reader=$!
   wait $program; status=$?
   kill $reader 2>/dev/null
   rmdir "$folder" 2>/dev/null
