@@ -106,7 +106,7 @@ async function interruptUnderLoad(project: Project): Promise<string> {
   for (let round = 0; round < rounds; round++) {
     const service = await start(project)
     const health = () => ({ method: 'GET', path: '/health' }) as const
-    const loads = [untilRefused(service.base, 20, true, health), untilRefused(service.base, 20, false, health)]
+    const loads = [untilRefused(service.base, 20, true, health), untilRefused(service.base, 100, false, health)]
     await fetch(`${service.base}/ready`)
     const end = await service.stop(interruptGroup)
     const outcomes = await Promise.all(loads)
