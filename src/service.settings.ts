@@ -8,7 +8,9 @@ export const serviceSettings = group(
       says: '`development` or `production`; production requires `DATABASE_URL`, `SECRET_KEY` and `PUBLIC_URL`',
       read: (value) => value === 'production',
     }),
-    debug: setting('DEBUG', Type.Boolean({ default: false }), { says: '`true`: log level debug' }),
+    debug: setting('DEBUG', Type.Unsafe<boolean>({ type: 'boolean', default: false }), {
+      says: '`true`: log level debug',
+    }),
     logLevel: setting('LOG_LEVEL', oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info'), {
       says: '`fatal`, `error`, `warn`, `info`, `debug`, `trace`, `silent`',
     }),

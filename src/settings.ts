@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { type Static, type TSchema, Type } from 'typebox'
+import { type TSchema, type TUnsafe, Type } from 'typebox'
 import { Value } from 'typebox/value'
 
 export type Variables = Readonly<Record<string, string | undefined>>
@@ -60,10 +60,10 @@ export function group(settings: Settings, combine: Group['combine'] = (values) =
 }
 
 /** Declares one setting; `read` makes of its value what the service works with. */
-export function setting<S extends TSchema, T = Static<S>>(
+export function setting<V, T = V>(
   name: string,
-  schema: S,
-  about: About<Static<S>> & { readonly read?: (value: Static<S>) => T },
+  schema: TUnsafe<V>,
+  about: About<V> & { readonly read?: (value: V) => T },
 ): Setting<NoInfer<T>> {
   return { name, schema, ...about, read: about.read ?? ((value: never) => value) }
 }
@@ -71,8 +71,8 @@ export function setting<S extends TSchema, T = Static<S>>(
 export const oneOf = <const T extends string>(values: readonly T[], byDefault: T) =>
   Type.Unsafe<T>({ type: 'string', enum: values, default: byDefault })
 export const whole = (minimum: number, maximum: number, byDefault: number) =>
-  Type.Integer({ minimum, maximum, default: byDefault })
-export const text = (byDefault: string) => Type.String({ default: byDefault })
+  Type.Unsafe<number>({ type: 'integer', minimum, maximum, default: byDefault })
+export const text = (byDefault: string) => Type.Unsafe<string>({ type: 'string', default: byDefault })
 export const optional = (pattern?: string) =>
   Type.Unsafe<string | undefined>({ type: 'string', ...(pattern === undefined ? {} : { pattern }) })
 

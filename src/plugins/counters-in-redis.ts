@@ -31,7 +31,7 @@ export function connectRedis(url: string): Redis {
 export function countersInRedis(redis: Redis): Counters {
   const run = async (script: string, name: string, key: string, ...args: number[]) => {
     if (redis.status !== 'ready') throw new Error('Redis is away')
-    return redis.eval(script, 1, `latchkey:limit:${name}:${key}`, ...args)
+    return redis.call('eval', script, 1, `latchkey:limit:${name}:${key}`, ...args)
   }
   const tally = async (answer: Promise<unknown>) => {
     const [current, ttl] = (await answer) as [number, number]
