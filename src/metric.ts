@@ -7,9 +7,8 @@ interface Named {
 export interface CounterMetric<V extends string = string> extends Named {
   readonly kind: 'counter'
   readonly label: string | undefined
+  /** There is a series for each from the start, so that it can be alerted on. */
   readonly values: readonly V[]
-  /** Its series come with what is counted first; those of others exist from the start, so that they can be alerted on. */
-  readonly late: boolean
 }
 
 interface GaugeMetric extends Named {
@@ -38,16 +37,9 @@ export function counter<const V extends string>(
   help: string,
   label: string,
   values: readonly V[],
-  about?: { readonly late: true },
 ): CounterMetric<V>
-export function counter(
-  name: string,
-  help: string,
-  label?: string,
-  values: readonly string[] = [],
-  { late = false } = {},
-) {
-  return { kind: 'counter', name, help, label, values, late }
+export function counter(name: string, help: string, label?: string, values: readonly string[] = []) {
+  return { kind: 'counter', name, help, label, values }
 }
 
 /** Declares a gauge. */

@@ -10,6 +10,8 @@ import { completeConfig, type CompleteConfig } from './complete-config.ts'
 const signals = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const
 /** Npm passes on a signal that the terminal or the supervisor has sent to the whole group already. */
 const sameSignalMs = 1000
+/** For the answers that are under way and everything that has to be closed, before the process exits anyway. */
+const closeMs = 8000
 
 let completed: CompleteConfig | undefined
 try {
@@ -25,15 +27,19 @@ async function serve({ config, embedded }: CompleteConfig): Promise<void> {
   const app = await buildApp(config)
   embedded?.reportTo({ warn: (sentence) => app.log.warn(sentence), error: (sentence) => app.log.error(sentence) })
   const drain = followConnections(app.server)
-  const { close } = closeWithGrace({ delay: 9000, logger: app.log, skip: [...signals] }, async ({ err }) => {
-    if (err) app.log.error({ err }, 'closing after an error')
-    app.startDraining()
-    // Load balancers see /ready fail before connections are refused.
-    if (config.service.production) await setTimeout(1000)
-    await drain()
-    await app.close()
-    await embedded?.stop()
-  })
+  const drainMs = config.service.drainSeconds * 1000
+  const { close } = closeWithGrace(
+    { delay: drainMs + closeMs, logger: app.log, skip: [...signals] },
+    async ({ err }) => {
+      if (err) app.log.error({ err }, 'closing after an error')
+      app.startDraining()
+      // Load balancers see /ready fail before connections are refused.
+      await setTimeout(drainMs)
+      await drain()
+      await app.close()
+      await embedded?.stop()
+    },
+  )
   onSignals(close, app.log)
   const address = await app.listen({ host: config.service.host, port: config.service.port })
   if (!embedded) return

@@ -24,10 +24,22 @@ const singleDatabaseFault = judge(
   `a URL such as postgres://user:password@host:5432/database; ${withPassword}`,
 )
 
-/** As the others, for that of a database; several hosts are told apart. */
+/** As the others, for that of a database, which may name several hosts as libpq does: `h1:5432,h2:5432`. */
 export function databaseUrlFault(url: string): string | undefined {
-  if (namesSeveralHosts(url)) return 'names several hosts; name one, such as that of a proxy which knows the primary'
-  return singleDatabaseFault(url)
+  if (/[?&]host=[^/&][^&]*(,|%2C)/i.test(url))
+    return 'names several hosts in ?host=; write h1:5432,h2:5432 in the place of the host'
+  const fault = urlsOfHosts(url)
+    .map(singleDatabaseFault)
+    .find((sentence) => sentence !== undefined)
+  if (fault !== undefined) return fault
+  const [, wanted = 'primary'] = /[?&]target_session_attrs=([^&]*)/.exec(url) ?? []
+  return wanted === 'primary' ? undefined : 'takes no target_session_attrs but primary: the service has to write'
+}
+
+/** The URL of a database once for each host that it names. */
+export function urlsOfHosts(url: string): string[] {
+  const [, start = '', hosts = '', rest = ''] = /^(\w+:\/\/(?:[^@/?#]*@)?)([^/?#]*)(.*)$/s.exec(url) ?? []
+  return hosts.includes(',') ? hosts.split(',').map((host) => start + host + rest) : [url]
 }
 
 /** As the others, for a list of origins. */
@@ -41,13 +53,6 @@ function judge(form: RegExp, words: string): Judge {
     const url = text.replaceAll('{token}', 'x')
     return form.test(url) && isUsable(url) ? undefined : `must be ${words}`
   }
-}
-
-/** As libpq writes them, in the host's place or in `?host=`; the path of a socket may have commas. */
-function namesSeveralHosts(url: string): boolean {
-  const [, authority = ''] = /^\w+:\/\/([^/?#]*)/.exec(url) ?? []
-  const [, host = ''] = /[?&]host=([^&]*)/.exec(url) ?? []
-  return authority.split('@').at(-1)?.includes(',') === true || (!host.startsWith('/') && host.includes(','))
 }
 
 /** Whether the URL can be parsed, and its user and password be decoded. */

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import postgres from 'postgres'
 import { clock } from './clock.ts'
-import type { DriverOptions } from './driver.ts'
+import type { Address, DriverOptions } from './driver.ts'
 import { codeOf, DatabaseError } from './faults.ts'
 import { connectedStream, failingStream, type Place } from './socket.ts'
 import type { Compiled } from './statement.ts'
@@ -24,15 +24,19 @@ export class Connection {
   readonly #retiresAt = performance.now() + lifetimeMs()
   #isCancelling = false
   #isUsable = true
+  #isUnreplicated = false
   idleSince = 0
 
-  private constructor([url, options]: [string, DriverOptions], onLost: (connection: Connection) => void) {
+  private constructor([url, options]: Address, onLost: (connection: Connection) => void) {
     const own = {
       max: 1,
       connect_timeout: 0,
       idle_timeout: 0,
       max_lifetime: 0,
       socket: (place: Place) => this.#stream(place),
+      onnotice: ({ routine }: postgres.Notice) => {
+        if (routine === 'SyncRepWaitForLSN') this.#isUnreplicated = true
+      },
       onclose: () => {
         this.#isUsable = false
         onLost(this)
@@ -41,10 +45,10 @@ export class Connection {
     this.#client = postgres(url, { ...options, ...own } as DriverOptions)
   }
 
-  /** Connects, logs in and asks once, all within `ms`; throws `DatabaseError`. */
+  /** Connects, logs in and asks once, all within `ms`; throws `DatabaseError`, also for a standby where that will not do. */
   static async open(
-    address: [string, DriverOptions],
-    ms: number,
+    address: Address,
+    { ms, primary }: { readonly ms: number; readonly primary: boolean },
     onLost: (connection: Connection) => void,
   ): Promise<Connection> {
     const connection = new Connection(address, onLost)
@@ -54,7 +58,8 @@ export class Connection {
       connection.destroy()
     })
     try {
-      await connection.#client`select 1`.simple()
+      const [row] = await connection.#client<{ standby: boolean }[]>`select pg_is_in_recovery() as standby`.simple()
+      if (primary && row?.standby) throw new DatabaseError('CONNECTED_TO_STANDBY')
       return connection
     } catch (error) {
       connection.destroy()
@@ -90,7 +95,10 @@ export class Connection {
         (rows) => {
           clock.cancel(alarm)
           this.#prepared.add(query)
-          resolve(rows)
+          if (!this.#isUnreplicated) return resolve(rows)
+          // It was cancelled while it waited for the standbys: committed here, and gone if the primary fails now.
+          this.#isUnreplicated = false
+          reject(new DatabaseError('NOT_REPLICATED'))
         },
         (error: Error) => {
           clock.cancel(alarm)

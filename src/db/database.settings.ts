@@ -7,7 +7,7 @@ export const databaseSettings = group(
   {
     /** `undefined`: the embedded Postgres in `DATA_DIR`. */
     url: setting('DATABASE_URL', optional(), {
-      says: '`postgres://user:password@host:port/database?sslmode=verify-full`',
+      says: '`postgres://user:password@host:port/database?sslmode=verify-full`; of several hosts, `h1:5432,h2:5432`, the primary is used',
       without: 'embedded PostgreSQL',
       secret: true,
       fault: databaseUrlFault,

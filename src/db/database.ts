@@ -3,8 +3,8 @@ import { Budget } from './budget.ts'
 import { clock } from './clock.ts'
 import type { Connection } from './connection.ts'
 import { Connects } from './connects.ts'
-import { addressed, type DriverOptions, types } from './driver.ts'
-import { asProblem, DatabaseError, isDeadline, isOutOfStep, mayRunAgain } from './faults.ts'
+import { type Address, addressesOf, type DriverOptions, types } from './driver.ts'
+import { asProblem, DatabaseError, isDeadline, isOutOfStep, isReadOnly, mayRunAgain } from './faults.ts'
 import { PatientStreams } from './socket.ts'
 import { type Compiled, type Statement, valuesOf } from './statement.ts'
 
@@ -15,7 +15,6 @@ const queuePerConnection = 100
 const idleMs = 60_000
 
 const poolOptions: DriverOptions = {
-  onnotice: () => {},
   fetch_types: false,
   types,
   connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
@@ -34,7 +33,7 @@ export class Database {
   readonly size: number
 
   constructor(url: string, size: number, onProblem: (message: string) => void = () => {}) {
-    this.#connects = new Connects(addressed(url, poolOptions))
+    this.#connects = new Connects(addressesOf(url, poolOptions))
     this.#free = size
     this.#onProblem = onProblem
     this.#closesIdle = setInterval(() => this.#closeIdle(performance.now() - idleMs), idleMs / 4).unref()
@@ -119,8 +118,9 @@ export class Database {
       return rows
     } catch (error) {
       budget.spend(clock.now - begun)
-      if (isOutOfStep(error)) connection.destroy()
-      if (isDeadline(error)) this.#suspectAll()
+      if (isOutOfStep(error) || isReadOnly(error)) connection.destroy()
+      if (isDeadline(error)) this.#replaceAll('the database does not answer')
+      if (isReadOnly(error)) this.#replaceAll('the database only reads: the primary is elsewhere')
       throw error
     }
   }
@@ -168,8 +168,8 @@ export class Database {
   }
 
   /** The server ends a slow statement itself, sooner; that it did not means that the way to it is broken, for all. */
-  #suspectAll(): void {
-    this.#onProblem('the database does not answer; its connections are replaced')
+  #replaceAll(reason: string): void {
+    this.#onProblem(`${reason}; its connections are replaced`)
     this.#closeIdle(Infinity)
   }
 
@@ -182,17 +182,26 @@ export class Database {
 
 /** A connection for work at the start, alone: it may hold locks and open transactions. Ends only when it is told to. */
 export function connectAlone(url: string, extra: DriverOptions = {}): postgres.Sql {
+  const { list, primary } = addressesOf(url, extra)
+  const [[href, own]] = list as [Address]
   const streams = new PatientStreams()
-  const options = {
+  const connection = postgres(href, {
     max: 1,
     onnotice: () => {},
     connect_timeout: 10,
     fetch_types: false,
     socket: streams.open,
-    ...extra,
-  }
-  const connection = postgres(...addressed(url, options as DriverOptions))
+    ...own,
+    ...(list.length > 1 ? placesOf(list) : {}),
+    ...(primary ? { target_session_attrs: 'primary' } : {}),
+  } as DriverOptions)
   const end = connection.end.bind(connection)
   // The driver says goodbye and waits for the other side, which may be gone.
   return Object.assign(connection, { end: (how?: { timeout?: number }) => end(how).finally(() => streams.close()) })
+}
+
+/** The driver takes lists, too, which its types do not know. */
+function placesOf(list: readonly Address[]): object {
+  const urls = list.map(([href]) => new URL(href))
+  return { host: urls.map(({ hostname }) => hostname), port: urls.map(({ port }) => Number(port || 5432)) }
 }

@@ -1,4 +1,5 @@
 import type postgres from 'postgres'
+import { urlsOfHosts } from '#src/urls.ts'
 
 export type DriverOptions = NonNullable<Parameters<typeof postgres>[1]>
 
@@ -43,10 +44,24 @@ function itemsOf(text: string): (string | null)[] {
   })
 }
 
-/** Reads libpq's `?host=/folder` of a Unix socket, which postgres.js takes as an option only. */
-export function addressed(text: string, options: DriverOptions): [string, DriverOptions] {
-  const url = new URL(text)
-  const host = url.searchParams.get('host')
-  url.searchParams.delete('host')
-  return [url.href, host === null ? options : { ...options, host }]
+/** What the driver is called with, for one host. */
+export type Address = [url: string, options: DriverOptions]
+
+/** Where the servers are, in the order of the URL, and whether only the primary among them will do. */
+export interface Addresses {
+  readonly list: readonly Address[]
+  readonly primary: boolean
+}
+
+/** Reads several hosts, and libpq's `?host=/folder` of a Unix socket and `?target_session_attrs`, which are not left to the driver. */
+export function addressesOf(text: string, options: DriverOptions): Addresses {
+  const urls = urlsOfHosts(text).map((each) => new URL(each))
+  const primary = urls.length > 1 || urls.some((url) => url.searchParams.has('target_session_attrs'))
+  const list = urls.map((url): Address => {
+    const host = url.searchParams.get('host')
+    url.searchParams.delete('host')
+    url.searchParams.delete('target_session_attrs')
+    return [url.href, host === null ? options : { ...options, host }]
+  })
+  return { list, primary }
 }

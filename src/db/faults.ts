@@ -23,24 +23,34 @@ export function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 
-/** Rolled back by the server, so safe to send again: serialization, deadlock, changed plan, lost prepared statement. */
-const rolledBack = new Set(['40001', '40P01', '0A000', '26000'])
+/** Not done by the server, so safe to send again: serialization, deadlock, changed plan, lost prepared statement, standby. */
+const rolledBack = new Set(['40001', '40P01', '0A000', '26000', '25006'])
 const lost = /^(CONNECTION_CLOSED|CONNECTION_DESTROYED|57P01|57P02|ECONNRESET|EPIPE|ETIMEDOUT)$/
 
-/** The connection went away with the statement, or says nothing: nobody knows whether it ran. */
+/** The connection went away with the statement, or says nothing, or its commit may be lost: nobody knows whether it ran. */
 function isInDoubt(error: unknown): boolean {
-  return isDeadline(error) || (!(error instanceof DatabaseError) && lost.test(codeOf(error)))
+  return isDeadline(error) || isUnreplicated(error) || (!(error instanceof DatabaseError) && lost.test(codeOf(error)))
 }
 
 /** Whether a statement that failed so may be sent once more. */
 export function mayRunAgain(error: unknown, repeatable: boolean): boolean {
   if (rolledBack.has(codeOf(error))) return true
-  return repeatable && isInDoubt(error) && !isDeadline(error)
+  return repeatable && isInDoubt(error) && !isDeadline(error) && !isUnreplicated(error)
 }
 
 /** Whether a statement had no answer, not even to its cancellation. */
 export function isDeadline(error: unknown): boolean {
   return error instanceof DatabaseError && error.code === 'DEADLINE_PASSED'
+}
+
+/** Whether a statement is committed, but not on the standbys that it should be on. */
+function isUnreplicated(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code === 'NOT_REPLICATED'
+}
+
+/** Whether the server only reads: it is no primary, or no longer (SQLSTATE 25006, read_only_sql_transaction). */
+export function isReadOnly(error: unknown): boolean {
+  return codeOf(error) === '25006'
 }
 
 /** Whether driver and server may no longer agree on what the connection holds (protocol, prepared statements). */

@@ -12,7 +12,9 @@ export interface Place {
 }
 
 /** Connects for the driver within `ms`; what goes wrong comes out of the stream, because it waits for ever after a throw. */
-export function connectedStream({ host: [host], port: [port], path }: Place, ms: number): Promise<Duplex> {
+export function connectedStream({ host: [name], port: [port], path }: Place, ms: number): Promise<Duplex> {
+  // A URL has an IPv6 address in brackets.
+  const host = name?.replace(/^\[(.*)\]$/, '$1')
   // The driver asks for the name when it checks a certificate.
   const socket = Object.assign(new Socket(), { host })
   return new Promise((resolve) => {
@@ -44,6 +46,7 @@ const patience = { connects: 5, withinMs: 10_000, pauseMs: 100 }
  */
 export class PatientStreams {
   #times: number[] = []
+  #opened = 0
   #last: Duplex | undefined
   #isClosed = false
 
@@ -53,7 +56,10 @@ export class PatientStreams {
     const again = this.#times.length - 1
     if (this.#isClosed || again >= patience.connects) return failingStream(new DatabaseError('CONNECTION_CLOSED'))
     if (again > 0) await setTimeout(patience.pauseMs * 2 ** (again - 1))
-    this.#last = await connectedStream(place, patience.withinMs)
+    // Of several hosts another each time.
+    const at = this.#opened++ % place.host.length
+    const one = { ...place, host: place.host.slice(at, at + 1), port: place.port.slice(at, at + 1) }
+    this.#last = await connectedStream(one, patience.withinMs / place.host.length)
     if (this.#isClosed) this.#last.destroy()
     return this.#last
   }

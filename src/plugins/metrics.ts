@@ -67,12 +67,12 @@ function measureOf(metric: Metric, registers: Registers): (...values: never[]) =
   return (seconds) => histogram.observe(seconds)
 }
 
-function counterOf({ name, help, label, values, late }: CounterMetric, registers: Registers) {
+function counterOf({ name, help, label, values }: CounterMetric, registers: Registers) {
   if (label === undefined) {
     const counter = new prom.Counter({ name, help, registers })
     return () => counter.inc()
   }
   const counter = new prom.Counter({ name, help, labelNames: [label], registers })
-  if (!late) for (const value of values) counter.inc({ [label]: value }, 0)
+  for (const value of values) counter.inc({ [label]: value }, 0)
   return (value: string, count = 1) => counter.inc({ [label]: value }, count)
 }

@@ -6,8 +6,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { temporaryFolder } from '#test/support/process.ts'
 import { startService } from '#test/support/service.ts'
 
-const document = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
-const rules = /^```yaml\n(groups:\n.*?)^```/ms.exec(document)?.[1] ?? ''
+const rules = readFileSync(new URL('../../deploy/prometheus/alerts.yaml', import.meta.url), 'utf8')
 const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name)
 const noPromtool =
   spawnSync('promtool', ['--version']).error && 'skipped: there is no promtool (Debian: the package prometheus)'
@@ -173,7 +172,7 @@ async function judge(): Promise<string[]> {
     .map((text) => (text.trim().endsWith('SUCCESS') ? 'SUCCESS' : said))
 }
 
-describe('the alerts of docs/operations.md', () => {
+describe('the alerts of deploy/prometheus', () => {
   test('speak of metrics that the service has', async () => {
     const names = new Set(rules.match(/\b(auth|http|nodejs)_\w+/g))
     const text = await app.metricsRegistry.metrics()

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { password } from '#test/support/actors.ts'
 import { untilRefused } from '#test/support/load.ts'
 import { onDatabase, send, startServer } from '#test/support/process.ts'
@@ -32,4 +32,15 @@ describe.each(['development', 'production'])('SIGTERM under load in %s', (enviro
     expect(outcomes.map(({ answers }) => [...answers.keys()])).toEqual([[200], [200], [200]])
     expect((await server.exited).code).toBe(0)
   })
+})
+
+test('DRAIN_SECONDS leave a load balancer time to notice: /ready fails, and the rest is served', async () => {
+  const { url } = await cloneDatabase()
+  const server = startServer({ ...onDatabase(url), DRAIN_SECONDS: '3' })
+  const base = await server.listening
+  server.child.kill('SIGTERM')
+  await vi.waitUntil(async () => (await send(`${base}/ready`, undefined, { connection: 'close' })).status === 503)
+  const { status } = await send(`${base}/api/v1/users/`, { email: 'grace@example.com', password })
+  expect(status).toBe(201)
+  expect((await server.exited).code).toBe(0)
 })

@@ -1,13 +1,12 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createPrivateKey, generateKeyPairSync, randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { SignJWT } from 'jose'
 import { describe, expect, test, vi } from 'vitest'
 import { signedUp } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
+import { freePort } from '#test/support/process.ts'
 import { startService } from '#test/support/service.ts'
 
 const examples = new URL('../../examples/verify/', import.meta.url).pathname
@@ -54,15 +53,7 @@ const list: readonly Example[] = [
   },
 ]
 
-async function freePort(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  return String(port)
-}
-
-const port = await freePort()
+const port = String(await freePort())
 const issuer = `http://127.0.0.1:${port}`
 const service = await startService({ PUBLIC_URL: issuer, ALGORITHM: 'ES256', OAUTH_CLIENTS: client })
 await service.app.listen({ host: '127.0.0.1', port: Number(port) })
@@ -94,7 +85,7 @@ describe.each(list)('the example in $language', ({ language, lacks, build, comma
       return skip(`there is no ${lacks}`)
     }
     build()
-    const own = await freePort()
+    const own = String(await freePort())
     const [program, ...args] = command(own)
     const env = { ...process.env, ISSUER: issuer, PORT: own, OAUTH_CLIENT: client }
     const child: ChildProcess = spawn(program, args, { cwd: join(examples, language), env, stdio: 'ignore' })

@@ -386,6 +386,32 @@ export const accountMutants = [
       "authority.includes(',')",
     ],
   }),
+  ...mutantsOf('src/db/connection.ts', ['test/faults/failover.test.ts'], {
+    'failover: a commit that is not replicated is none': [
+      'if (!this.#isUnreplicated) return resolve(rows)',
+      'return resolve(rows)',
+    ],
+    'failover: a standby is left alone': [
+      'if (primary && row?.standby) ',
+      'if (primary && row?.standby && address.length === 0) ',
+    ],
+  }),
+  ...mutantsOf('src/db/connects.ts', ['test/faults/failover.test.ts'], {
+    'failover: every host is tried': ['const inTurn = list.map(', 'const inTurn = list.slice(0, 1).map('],
+  }),
+  ...mutantsOf('src/db/faults.ts', ['test/faults/failover.test.ts'], {
+    'failover: nor is it run again': [' && !isUnreplicated(error)', ''],
+    'failover: its outcome is open': [' || isUnreplicated(error) || (', ' || ('],
+  }),
+  ...mutantsOf('src/db/database.ts', ['test/faults/failover.test.ts'], {
+    'failover: who only reads is no primary any more': [
+      'if (isOutOfStep(error) || isReadOnly(error)) connection',
+      'if (isOutOfStep(error)) connection',
+    ],
+  }),
+  ...mutantsOf('src/db/socket.ts', ['test/faults/failover.test.ts'], {
+    'failover: the start tries every host': ['const at = this.#opened++ % place.host.length', 'const at = 0'],
+  }),
   ...mutantsOf('src/db/budget.ts', ['test/db/budget.test.ts'], {
     'database: statements share a budget': ['this.#left -= ms\n', ''],
     'database: the budget ends with the answer': ['this.#left = Infinity\n', ''],

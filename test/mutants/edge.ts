@@ -211,8 +211,8 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/features/tokens/signing-key.ts', current, {
     'keys: the former secret opens one': [
-      'secrets.map((secret) => unseal(',
-      'secrets.slice(0, 1).map((secret) => unseal(',
+      'unseal(privateKey, secrets, purpose)',
+      'unseal(privateKey, secrets.slice(0, 1), purpose)',
     ],
   }),
   ...mutantsOf('src/features/tokens/signing-keys.sql.ts', current, {
@@ -238,6 +238,11 @@ export const edgeMutants = [
   }),
   ...mutantsOf('src/db/sealing.ts', ['test/db/sealing.test.ts'], {
     'sealing: each has a nonce of its own': ['randomBytes(12)', 'Buffer.alloc(12)'],
+    'sealing: the id is that of the key for the purpose': ['`${purpose} key id`', "'key id'"],
+    'sealing: what has no id is tried with every secret': [
+      'secrets.map((former) => open(',
+      'secrets.slice(0, 1).map((former) => open(',
+    ],
     'sealing: what was changed is not opened': [
       'decipher.update(sealed.subarray(28)), decipher.final()',
       'decipher.update(sealed.subarray(28))',
@@ -336,6 +341,9 @@ export const edgeMutants = [
       "if (app.isDraining()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
       '',
     ],
+  }),
+  ...mutantsOf('src/server.ts', ['test/app/drain.test.ts'], {
+    'drain: connections are accepted for a while': ['await setTimeout(drainMs)', 'void drainMs'],
   }),
   ...mutantsOf('src/plugins/draining.ts', readiness, {
     'health: who drains keeps no connection': ["if (draining) reply.header('connection', 'close')\n", ''],

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { Redis } from 'ioredis'
 import { cleanUp } from './clean-up.ts'
-import { temporaryFolder } from './process.ts'
+import { freePort, temporaryFolder } from './process.ts'
 
 /** A Redis for one test file: the one of TEST_REDIS_URL, or a server of its own; `undefined` when neither is there. */
 export async function startRedis(): Promise<string | undefined> {
@@ -90,12 +90,4 @@ export async function standBetween(redisUrl: string): Promise<Middleman> {
     commandsLost: () => lost,
     connections: () => connections,
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
 }

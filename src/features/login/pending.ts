@@ -40,7 +40,7 @@ export function makePending<Data>(
   /** What was sealed under a secret that is gone is as good as gone. */
   function open(row: PendingRow | undefined): Begun<Data> | undefined {
     if (!row) return undefined
-    const text = secrets.map((key) => unseal(row.data, key, purpose)).find((opened) => opened !== undefined)
+    const text = unseal(row.data, secrets, purpose)
     return text === undefined ? undefined : { userId: row.userId, data: JSON.parse(text) as Data }
   }
   const keyOf = (secret: string) => ({ kind, digest: digestOf(Buffer.from(secret, 'base64url')) })

@@ -33,7 +33,7 @@ export function openKey(stored: StoredKey, secrets: readonly string[]): RingKey 
     verifiesUntil: now + (verifiesForMs ?? Infinity),
   }
   if (algorithm !== 'HS256') {
-    const signWith = secrets.map((secret) => unseal(privateKey, secret, purpose)).find((pem) => pem !== undefined)
+    const signWith = unseal(privateKey, secrets, purpose)
     return { kid, algorithm: algorithm as Algorithm, signWith, verifyWith: publicKey, ...moments }
   }
   const secret = secrets.find((secret) => secretRowOf(secret) === kid)

@@ -1,0 +1,49 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { readConfig } from '#src/config.ts'
+import { secretKey } from '#test/support/service.ts'
+
+const root = new URL('../..', import.meta.url).pathname
+const folder = join(root, 'deploy/kubernetes')
+const files = ['config', 'migration', 'deployment', 'service', 'scaling', 'network'].map((name) => `${name}.yaml`)
+/** It brings the schemas that Kubernetes publishes. */
+const judge = 'kubernetes-validate==1.37.0'
+const lacks =
+  spawnSync('python3', ['-c', 'import ensurepip, venv']).status === 0
+    ? undefined
+    : 'skipped: there is no python3 with venv'
+
+test('the manifests are what Kubernetes publishes as their schemas', { timeout: 300_000 }, ({ skip }) => {
+  if (lacks !== undefined) {
+    console.log(`The test of the manifests is ${lacks}.`)
+    return skip(lacks)
+  }
+  const environment = join(root, 'node_modules/.cache/kubernetes-validate')
+  if (!existsSync(environment)) execFileSync('python3', ['-m', 'venv', environment])
+  execFileSync(join(environment, 'bin/pip'), ['install', '--quiet', '--disable-pip-version-check', judge])
+  for (const file of files) {
+    const options = ['--strict', '--kubernetes-version', '1.30', join(folder, file)]
+    const { status, stdout, stderr } = spawnSync(join(environment, 'bin/kubernetes-validate'), options, {
+      encoding: 'utf8',
+    })
+    expect([file, status, stdout + stderr]).toEqual([file, 0, expect.stringContaining('passed')])
+  }
+})
+
+test('the settings of the manifests are those of the service', () => {
+  const text = readFileSync(join(folder, 'config.yaml'), 'utf8')
+  const settings = Object.fromEntries(
+    [...text.matchAll(/^ {2}([A-Z_]+): '?([^'\n]*)'?$/gm)].map(([, name = '', value = '']) => [name, value]),
+  )
+  const secrets = { DATABASE_URL: 'postgres://db/latchkey', SECRET_KEY: secretKey, METRICS_TOKEN: secretKey }
+  const documented = readFileSync(join(root, 'README.md'), 'utf8')
+  for (const name of Object.keys({ ...settings, ...secrets })) expect(documented).toContain(`| \`${name}\``)
+  expect(readConfig({ ...settings, ...secrets }).service).toMatchObject({ production: true, drainSeconds: 10 })
+})
+
+test('every manifest is listed', () => {
+  const listed = readFileSync(join(folder, 'kustomization.yaml'), 'utf8').match(/- ([a-z]+\.yaml)/g)
+  expect(listed?.map((line) => line.slice(2)).toSorted()).toEqual([...files, 'monitoring.yaml'].toSorted())
+})

@@ -1,0 +1,120 @@
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import type postgres from 'postgres'
+import { describe, expect, test, vi } from 'vitest'
+import { connectAlone } from '#src/db/database.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
+import { password, post, refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
+import { cleanUp } from '#test/support/clean-up.ts'
+import { temporaryFolder } from '#test/support/process.ts'
+import { type Proxy, proxyTo } from '#test/support/proxy.ts'
+import { startService } from '#test/support/service.ts'
+
+/** A Postgres of its own behind an address of its own, and a connection past that. */
+interface Server {
+  readonly postgres: EmbeddedPostgres
+  readonly proxy: Proxy
+  readonly sql: postgres.Sql
+}
+
+async function start(dataDir: string, settings: Record<string, string> = {}): Promise<Server> {
+  const postgres = await startEmbeddedPostgres({ dataDir, settings })
+  cleanUp(postgres.stop)
+  const proxy = await proxyTo(postgres)
+  const sql = connectAlone(postgres.url)
+  cleanUp(() => sql.end({ timeout: 0 }))
+  return { postgres, proxy, sql }
+}
+
+/** A primary, and a standby that streams from it. */
+async function startPair(): Promise<{ primary: Server; standby: Server; url: string }> {
+  const folder = await temporaryFolder()
+  const [first, second] = [join(folder, 'first'), join(folder, 'second')]
+  await (await startEmbeddedPostgres({ dataDir: first })).stop()
+  // With its owner, whom Postgres runs as; what the signal file holds does not matter.
+  execFileSync('cp', ['--archive', first, second])
+  execFileSync('cp', ['--archive', join(second, 'PG_VERSION'), join(second, 'standby.signal')])
+  const primary = await start(first)
+  const { searchParams, username } = new URL(primary.postgres.url)
+  const upstream = `host=${searchParams.get('host')} user=${username}`
+  const standby = await start(second, { primary_conninfo: upstream })
+  const [one, other] = [new URL(standby.proxy.url), new URL(primary.proxy.url)]
+  return { primary, standby, url: one.href.replace(one.host, `${one.host},${other.host}`) }
+}
+
+const registration = (app: FastifyInstance) =>
+  post(app, '/api/v1/users/', { email: `${randomUUID()}@example.com`, password })
+
+const change = async ({ sql }: Server, setting: string) => {
+  await sql.unsafe(`alter system ${setting}`)
+  await sql`select pg_reload_conf()`
+}
+
+describe('a primary with a standby, both in DATABASE_URL, the standby first', () => {
+  test('is found at the start and by every connection, and after a failover the other is: no session is lost', async () => {
+    const { primary, standby, url } = await startPair()
+    const { app } = await startService({}, { url, sql: primary.sql })
+    const { tokens, refresh } = await signedUp(app)
+    const held = (await refresh()).json<TokenReply>().refresh_token
+    const { lsn } = (await primary.sql<{ lsn: string }[]>`select pg_current_wal_lsn()::text as lsn`)[0] ?? { lsn: '' }
+    await vi.waitUntil(async () => {
+      const [row] = await standby.sql<{ there: boolean }[]>`select pg_last_wal_replay_lsn() >= ${lsn}::pg_lsn as there`
+      return row?.there
+    })
+
+    await primary.postgres.stop()
+    const during = await refreshWith(app, held)
+    expect([during.statusCode, during.headers['retry-after'], during.json<{ code: string }>().code]).toEqual([
+      503,
+      '2',
+      'unavailable',
+    ])
+    await standby.sql`select pg_promote()`
+    const after = await vi.waitUntil(async () => {
+      const reply = await refreshWith(app, held)
+      expect([200, 503]).toContain(reply.statusCode)
+      return reply.statusCode === 200 && reply
+    }, 10_000)
+    expect(after.json<TokenReply>().refresh_token).not.toBe(held)
+    expect((await refreshWith(app, after.json<TokenReply>().refresh_token)).statusCode).toBe(200)
+    expect(tokens.refresh_token).not.toBe(held)
+  })
+})
+
+describe('a database that', () => {
+  const startOne = async () => {
+    const server = await start(join(await temporaryFolder(), 'data'))
+    const { app } = await startService({}, { url: server.proxy.url, sql: server.sql })
+    return { server, app }
+  }
+
+  test('only reads from now on gets new connections at once, in case that the primary is elsewhere', async () => {
+    const { server, app } = await startOne()
+    const { refresh } = await signedUp(app)
+    const connects = server.proxy.connects
+    await change(server, 'set default_transaction_read_only = on')
+    await vi.waitUntil(
+      async () => (await server.sql`show transaction_read_only`)[0]?.['transaction_read_only'] === 'on',
+    )
+    const refused = await refresh()
+    expect([refused.statusCode, refused.json<{ code: string }>().code]).toEqual([503, 'unavailable'])
+    expect(server.proxy.connects).toBeGreaterThan(connects)
+    await change(server, 'reset default_transaction_read_only')
+    await vi.waitUntil(async () => (await refresh()).statusCode === 200)
+  })
+
+  test('could not replicate a commit as asked has not done it: 503, and never a success', async () => {
+    const { server, app } = await startOne()
+    const { refresh, logOut, tokens } = await signedUp(app)
+    await change(server, "set synchronous_standby_names = 'nobody'")
+    await vi.waitUntil(async () => (await server.sql`show synchronous_standby_names`)[0]?.['synchronous_standby_names'])
+    const [refreshed, changed] = await Promise.all([refresh(), registration(app)])
+    expect([refreshed.statusCode, refreshed.json<{ code: string }>().code]).toEqual([503, 'unavailable'])
+    expect([changed.statusCode, changed.json<{ code: string }>().code]).toEqual([503, 'outcome_unknown'])
+    await change(server, 'reset synchronous_standby_names')
+    expect((await refreshWith(app, tokens.refresh_token)).statusCode).toBe(200)
+    expect((await logOut()).statusCode).toBe(204)
+  })
+})
