@@ -73,7 +73,10 @@ export function faultsOfInputs(asked: readonly Asked[]): string[] {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-inputs-'))
   try {
     writeFileSync(join(folder, 'inputs.ts'), `${[verdict, ...lines].join('\n')}\nexport {}\n`)
-    const compilerOptions = { typeRoots: [join(process.cwd(), 'node_modules/@types')] }
+    const compilerOptions = {
+      typeRoots: [join(process.cwd(), 'node_modules/@types')],
+      tsBuildInfoFile: join(folder, 'built.json'),
+    }
     const project = {
       extends: join(process.cwd(), 'tsconfig.json'),
       compilerOptions,
