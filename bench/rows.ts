@@ -31,12 +31,12 @@ export async function writeRows(sql: postgres.Sql, sessions: number): Promise<vo
       1 + n % ${users}::integer, 0, ${tokensPerSession - 1}::integer, at, at + interval '30 days', '\\x00112233445566778899aabbccddeeff',
       at + interval '2 days', '192.0.2.1', 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
     from generate_series(1, ${sessions}::integer) n,
-      lateral (select now() - interval '3 days' + n * interval '1 day' / ${sessions}::integer as at)`
+      lateral (select now() - interval '3 days' + n * interval '1 day' / ${sessions}::integer as at) begun`
   for (let generation = 0; generation < tokensPerSession; generation++)
     await sql`
       insert into refresh_tokens (session_id, generation, digest, issued_at, expires_at)
       select id, ${generation}::integer, sha256(sha256(convert_to(id || '.' || ${generation}::integer, 'UTF8'))), at, at + interval '7 days'
-      from sessions, lateral (select created_at + ${generation}::integer * interval '12 hours' as at) order by id`
+      from sessions, lateral (select created_at + ${generation}::integer * interval '12 hours' as at) issued order by id`
   await sql`set session_replication_role = origin`
   await sql`vacuum (analyze)`
   await sql`checkpoint`
