@@ -34,7 +34,8 @@ async function serve({ config, embedded }: CompleteConfig): Promise<void> {
       if (err) app.log.error({ err }, 'closing after an error')
       app.startDraining()
       // Load balancers see /ready fail before connections are refused.
-      await setTimeout(drainMs)
+      // Who is in doubt about itself does not go on for long.
+      await setTimeout(err ? Math.min(drainMs, 1000) : drainMs)
       await drain()
       await app.close()
       await embedded?.stop()

@@ -25,6 +25,7 @@ export class Connection {
   #isCancelling = false
   #isUsable = true
   #isUnreplicated = false
+  readonly openedAt = performance.now()
   idleSince = 0
 
   private constructor([url, options]: Address, onLost: (connection: Connection) => void) {

@@ -26,32 +26,14 @@ export class Connects {
     const pause = Math.min(this.#pausedUntil - performance.now(), ms)
     if (pause > 0) await new Promise<void>((resolve) => void clock.set(pause, resolve))
     try {
-      const connection = await this.#openAny(Math.min(openMs, ms), onLost)
+      const { connection, place } = await openAny(this.#addresses, Math.min(openMs, ms), onLost, this.#current)
+      this.#current = place
       this.#failures = 0
       return connection
     } catch (error) {
       this.#fail()
       throw error
     }
-  }
-
-  /** Each host has its share of the time that is left; throws what the last one said. */
-  async #openAny(ms: number, onLost: (connection: Connection) => void): Promise<Connection> {
-    const { list, primary } = this.#addresses
-    const until = clock.now + ms
-    const inTurn = list.map((_address, i) => (this.#current + i) % list.length)
-    let fault: unknown
-    for (const [tried, place] of inTurn.entries()) {
-      const share = (until - clock.now) / (list.length - tried)
-      try {
-        const connection = await Connection.open(list[place] as Address, { ms: share, primary }, onLost)
-        this.#current = place
-        return connection
-      } catch (error) {
-        fault = error
-      }
-    }
-    throw fault
   }
 
   /** Those who were on their way when the first failed count as one failure. */
@@ -61,4 +43,28 @@ export class Connects {
     this.#pausedUntil = now + Math.min(pauseMs.first * 2 ** this.#failures, pauseMs.last)
     this.#failures++
   }
+}
+
+/**
+ * Opens a connection to the first host that will do, beginning with that at `current`, and says which it was; each has its
+ * share of the time that is left. Throws what the last one said.
+ */
+export async function openAny(
+  { list, primary }: Addresses,
+  ms: number,
+  onLost: (connection: Connection) => void,
+  current = 0,
+): Promise<{ connection: Connection; place: number }> {
+  const until = clock.now + ms
+  let fault: unknown
+  for (let tried = 0; tried < list.length; tried++) {
+    const place = (current + tried) % list.length
+    const share = (until - clock.now) / (list.length - tried)
+    try {
+      return { connection: await Connection.open(list[place] as Address, { ms: share, primary }, onLost), place }
+    } catch (error) {
+      fault = error
+    }
+  }
+  throw fault
 }

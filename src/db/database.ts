@@ -2,10 +2,10 @@ import postgres from 'postgres'
 import { Budget } from './budget.ts'
 import { clock } from './clock.ts'
 import type { Connection } from './connection.ts'
-import { Connects } from './connects.ts'
-import { type Address, addressesOf, type DriverOptions, types } from './driver.ts'
+import { Connects, openAny } from './connects.ts'
+import { type Address, type Addresses, addressesOf, type DriverOptions, types } from './driver.ts'
 import { asProblem, DatabaseError, isDeadline, isOutOfStep, isReadOnly, mayRunAgain } from './faults.ts'
-import { PatientStreams } from './socket.ts'
+import { PatientStreams, type Place } from './socket.ts'
 import { type Compiled, type Statement, valuesOf } from './statement.ts'
 
 /** Limits of one statement in milliseconds (see docs/architecture.md). */
@@ -13,6 +13,10 @@ const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
 /** Callers that may wait for one connection; more are refused at once. */
 const queuePerConnection = 100
 const idleMs = 60_000
+/** To find the primary at the start. */
+const findMs = 6000
+/** A server that goes on to say that it only reads is no reason to connect again and again. */
+const moveMs = 1000
 
 const poolOptions: DriverOptions = {
   fetch_types: false,
@@ -25,6 +29,7 @@ export class Database {
   #free: number
   #idle: Connection[] = []
   #isClosed = false
+  #movedAt = -Infinity
   readonly #open = new Set<Connection>()
   readonly #waiting: Array<() => void> = []
   readonly #connects: Connects
@@ -118,9 +123,9 @@ export class Database {
       return rows
     } catch (error) {
       budget.spend(clock.now - begun)
-      if (isOutOfStep(error) || isReadOnly(error)) connection.destroy()
+      if (isOutOfStep(error)) connection.destroy()
       if (isDeadline(error)) this.#replaceAll('the database does not answer')
-      if (isReadOnly(error)) this.#replaceAll('the database only reads: the primary is elsewhere')
+      if (isReadOnly(error)) this.#leaveStandby(connection)
       throw error
     }
   }
@@ -173,6 +178,16 @@ export class Database {
     this.#closeIdle(Infinity)
   }
 
+  /** The primary may be elsewhere by now, for all connections of before. */
+  #leaveStandby(connection: Connection): void {
+    const now = performance.now()
+    if (connection.openedAt < this.#movedAt) return connection.destroy()
+    if (now - this.#movedAt < moveMs) return
+    this.#movedAt = now
+    connection.destroy()
+    this.#replaceAll('the database only reads')
+  }
+
   #closeIdle(before: number): void {
     const old = this.#idle.filter(({ idleSince }) => idleSince < before)
     this.#idle = this.#idle.filter((connection) => !old.includes(connection))
@@ -182,9 +197,9 @@ export class Database {
 
 /** A connection for work at the start, alone: it may hold locks and open transactions. Ends only when it is told to. */
 export function connectAlone(url: string, extra: DriverOptions = {}): postgres.Sql {
-  const { list, primary } = addressesOf(url, extra)
-  const [[href, own]] = list as [Address]
-  const streams = new PatientStreams()
+  const [[href, own]] = addressesOf(url, extra).list as [Address]
+  const addresses = addressesOf(url, { fetch_types: false })
+  const streams = new PatientStreams(addresses.primary ? (place) => findPrimary(addresses, place) : undefined)
   const connection = postgres(href, {
     max: 1,
     onnotice: () => {},
@@ -192,16 +207,17 @@ export function connectAlone(url: string, extra: DriverOptions = {}): postgres.S
     fetch_types: false,
     socket: streams.open,
     ...own,
-    ...(list.length > 1 ? placesOf(list) : {}),
-    ...(primary ? { target_session_attrs: 'primary' } : {}),
   } as DriverOptions)
   const end = connection.end.bind(connection)
   // The driver says goodbye and waits for the other side, which may be gone.
   return Object.assign(connection, { end: (how?: { timeout?: number }) => end(how).finally(() => streams.close()) })
 }
 
-/** The driver takes lists, too, which its types do not know. */
-function placesOf(list: readonly Address[]): object {
-  const urls = list.map(([href]) => new URL(href))
-  return { host: urls.map(({ hostname }) => hostname), port: urls.map(({ port }) => Number(port || 5432)) }
+/** The driver itself would stay with a host that refuses a log-in, and with one that says nothing. */
+async function findPrimary(addresses: Addresses, first: Place): Promise<Place> {
+  const { connection, place } = await openAny(addresses, findMs, () => {})
+  await connection.close(1)
+  if (place === 0) return first
+  const { hostname, port } = new URL(addresses.list[place]?.[0] ?? '')
+  return { host: [hostname], port: [Number(port || 5432)] }
 }

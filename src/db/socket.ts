@@ -46,9 +46,14 @@ const patience = { connects: 5, withinMs: 10_000, pauseMs: 100 }
  */
 export class PatientStreams {
   #times: number[] = []
-  #opened = 0
   #last: Duplex | undefined
   #isClosed = false
+  readonly #find: (place: Place) => Promise<Place>
+
+  /** `find` says where to connect instead of where the driver would, or throws. */
+  constructor(find: (place: Place) => Promise<Place> = async (place) => place) {
+    this.#find = find
+  }
 
   readonly open = async (place: Place): Promise<Duplex> => {
     const now = performance.now()
@@ -56,10 +61,11 @@ export class PatientStreams {
     const again = this.#times.length - 1
     if (this.#isClosed || again >= patience.connects) return failingStream(new DatabaseError('CONNECTION_CLOSED'))
     if (again > 0) await setTimeout(patience.pauseMs * 2 ** (again - 1))
-    // Of several hosts another each time.
-    const at = this.#opened++ % place.host.length
-    const one = { ...place, host: place.host.slice(at, at + 1), port: place.port.slice(at, at + 1) }
-    this.#last = await connectedStream(one, patience.withinMs / place.host.length)
+    try {
+      this.#last = await connectedStream(await this.#find(place), patience.withinMs)
+    } catch (error) {
+      return failingStream(error as Error)
+    }
     if (this.#isClosed) this.#last.destroy()
     return this.#last
   }

@@ -7,7 +7,9 @@ import { secretKey } from '#test/support/service.ts'
 
 const root = new URL('../..', import.meta.url).pathname
 const folder = join(root, 'deploy/kubernetes')
-const files = ['config', 'migration', 'deployment', 'service', 'scaling', 'network'].map((name) => `${name}.yaml`)
+const files = ['namespace', 'config', 'migration', 'deployment', 'service', 'scaling', 'network'].map(
+  (name) => `${name}.yaml`,
+)
 /** It brings the schemas that Kubernetes publishes. */
 const judge = 'kubernetes-validate==1.37.0'
 const lacks =
@@ -46,4 +48,14 @@ test('the settings of the manifests are those of the service', () => {
 test('every manifest is listed', () => {
   const listed = readFileSync(join(folder, 'kustomization.yaml'), 'utf8').match(/- ([a-z]+\.yaml)/g)
   expect(listed?.map((line) => line.slice(2)).toSorted()).toEqual([...files, 'monitoring.yaml'].toSorted())
+})
+
+test('every pod has the name by which the network policy knows it', () => {
+  for (const file of ['deployment.yaml', 'migration.yaml']) {
+    const text = readFileSync(join(folder, file), 'utf8')
+    expect(text).toMatch(/template:\n {4}metadata:\n {6}labels: \{ app.kubernetes.io\/name: latchkey,/)
+  }
+  expect(readFileSync(join(folder, 'network.yaml'), 'utf8')).toContain(
+    'matchLabels: { app.kubernetes.io/name: latchkey }',
+  )
 })

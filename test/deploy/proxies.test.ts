@@ -77,7 +77,7 @@ describe.each(proxies)('the service behind $name as deploy/ has it, with TLS', (
       console.log(`The test of ${name} is skipped: there is no ${name}.`)
       return skip(`there is no ${name}`)
     }
-    const { app, sql } = await startService({ TRUSTED_PROXIES: '127.0.0.1/32', METRICS: 'open' })
+    const { app, sql } = await startService({ TRUSTED_PROXIES: '127.0.0.1/32', METRICS: 'open', HSTS: 'on' })
     await app.listen({ host: '127.0.0.1', port: 0 })
     const upstream = app.listeningOrigin.replace('http://', '')
     const port = await freePort()

@@ -40,9 +40,11 @@ async function startPair(): Promise<{ primary: Server; standby: Server; url: str
   const { searchParams, username } = new URL(primary.postgres.url)
   const upstream = `host=${searchParams.get('host')} user=${username}`
   const standby = await start(second, { primary_conninfo: upstream })
-  const [one, other] = [new URL(standby.proxy.url), new URL(primary.proxy.url)]
-  return { primary, standby, url: one.href.replace(one.host, `${one.host},${other.host}`) }
+  const hosts = [new URL(standby.proxy.url).host, new URL(primary.proxy.url).host]
+  return { primary, standby, url: namedTogether(standby.proxy.url, hosts) }
 }
+
+const namedTogether = (url: string, hosts: readonly string[]) => url.replace(new URL(url).host, hosts.join())
 
 const registration = (app: FastifyInstance) =>
   post(app, '/api/v1/users/', { email: `${randomUUID()}@example.com`, password })
@@ -83,6 +85,25 @@ describe('a primary with a standby, both in DATABASE_URL, the standby first', ()
   })
 })
 
+describe('several hosts at the start', () => {
+  test('one that says nothing and one that refuses are passed over', async () => {
+    const server = await start(join(await temporaryFolder(), 'data'))
+    const silent = await proxyTo(server.postgres)
+    silent.mute(true)
+    const hosts = [new URL(silent.url).host, '127.0.0.1:1', new URL(server.proxy.url).host]
+    const { app } = await startService({}, { url: namedTogether(server.proxy.url, hosts), sql: server.sql })
+    expect((await registration(app)).statusCode).toBe(201)
+  })
+
+  test('a standby alone is refused, and so are several of which none answers', async () => {
+    const { standby } = await startPair()
+    const only = `${standby.proxy.url}?target_session_attrs=primary`
+    await expect(connectAlone(only)`select 1`).rejects.toMatchObject({ code: 'CONNECTED_TO_STANDBY' })
+    const nobody = namedTogether(standby.proxy.url, ['127.0.0.1:1', '127.0.0.1:2'])
+    await expect(connectAlone(nobody)`select 1`).rejects.toMatchObject({ code: 'ECONNREFUSED' })
+  })
+})
+
 describe('a database that', () => {
   const startOne = async () => {
     const server = await start(join(await temporaryFolder(), 'data'))
@@ -101,6 +122,10 @@ describe('a database that', () => {
     const refused = await refresh()
     expect([refused.statusCode, refused.json<{ code: string }>().code]).toEqual([503, 'unavailable'])
     expect(server.proxy.connects).toBeGreaterThan(connects)
+    // Once is enough: it goes on to serve who only reads.
+    const replaced = server.proxy.connects
+    for (let again = 0; again < 3; again++) await refresh()
+    expect(server.proxy.connects - replaced).toBeLessThanOrEqual(2)
     await change(server, 'reset default_transaction_read_only')
     await vi.waitUntil(async () => (await refresh()).statusCode === 200)
   })

@@ -343,7 +343,10 @@ export const edgeMutants = [
     ],
   }),
   ...mutantsOf('src/server.ts', ['test/app/drain.test.ts'], {
-    'drain: connections are accepted for a while': ['await setTimeout(drainMs)', 'void drainMs'],
+    'drain: connections are accepted for a while': [
+      'await setTimeout(err ? Math.min(drainMs, 1000) : drainMs)',
+      'void setTimeout',
+    ],
   }),
   ...mutantsOf('src/plugins/draining.ts', readiness, {
     'health: who drains keeps no connection': ["if (draining) reply.header('connection', 'close')\n", ''],
