@@ -12,7 +12,7 @@ import { type Report, superviseServer } from './supervisor.ts'
 export { EmbeddedPostgresError } from './error.ts'
 
 export interface EmbeddedPostgres {
-  /** With the socket as libpq writes it, `?host=/folder`, which `src/db/database.ts` reads; the same after a restart. */
+  /** With the socket as libpq writes it, `?host=/folder`, which `src/db/driver.ts` reads; the same after a restart. */
   readonly url: string
   /** Where the data really are. */
   readonly dataDir: string

@@ -140,9 +140,9 @@ export const authSessions = pgTable(
     digest: bytea('digest').primaryKey(),
     kind: text('kind').notNull(),
     userId: integer('user_id').references(() => users.id, { onDelete: 'cascade' }),
-    /** Sealed, see sealing.ts. */
     /** The epoch of the user's sessions when it was begun. */
     epoch: integer('epoch'),
+    /** Sealed, see sealing.ts. */
     data: bytea('data').notNull(),
     triesLeft: smallint('tries_left').notNull(),
     expiresAt: moment('expires_at').notNull(),
