@@ -1,4 +1,4 @@
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { benchPassword } from './load.ts'
 import { startPostgres, startService, stopEverything } from './processes.ts'
 

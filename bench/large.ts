@@ -1,4 +1,4 @@
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { runLoad, startPostgres, startService } from './processes.ts'
 import { rowOf } from './report.ts'
 import { someHeads, tokenOf, writeRows } from './rows.ts'

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { SMTPServer } from 'smtp-server'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 /** Forgotten passwords of so many users while the mail server is down, the service killed twice, then the server back. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { makeFolder } from '#src/data-folder.ts'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { initialise } from './cluster.ts'
 import { lock } from './lock.ts'
 import { findPlace } from './place.ts'

@@ -1,11 +1,9 @@
-import postgres from 'postgres'
 import { Budget } from './budget.ts'
 import { clock } from './clock.ts'
 import type { Connection } from './connection.ts'
-import { Connects, openAny } from './connects.ts'
-import { type Address, type Addresses, addressesOf, type DriverOptions, types } from './driver.ts'
+import { Connects } from './connects.ts'
+import { addressesOf, type DriverOptions, types } from './driver.ts'
 import { asProblem, DatabaseError, isDeadline, isOutOfStep, isReadOnly, mayRunAgain } from './faults.ts'
-import { PatientStreams, type Place } from './socket.ts'
 import { type Compiled, type Statement, valuesOf } from './statement.ts'
 
 /** Limits of one statement in milliseconds (see docs/architecture.md). */
@@ -13,8 +11,6 @@ const limits = { queue: 600, lock: 1500, statement: 1800, deadline: 2300 }
 /** Callers that may wait for one connection; more are refused at once. */
 const queuePerConnection = 100
 const idleMs = 60_000
-/** To find the primary at the start. */
-const findMs = 6000
 /** A server that goes on to say that it only reads is no reason to connect again and again. */
 const moveMs = 1000
 
@@ -193,31 +189,4 @@ export class Database {
     this.#idle = this.#idle.filter((connection) => !old.includes(connection))
     for (const connection of old) void connection.close(1)
   }
-}
-
-/** A connection for work at the start, alone: it may hold locks and open transactions. Ends only when it is told to. */
-export function connectAlone(url: string, extra: DriverOptions = {}): postgres.Sql {
-  const [[href, own]] = addressesOf(url, extra).list as [Address]
-  const addresses = addressesOf(url, { fetch_types: false })
-  const streams = new PatientStreams(addresses.primary ? (place) => findPrimary(addresses, place) : undefined)
-  const connection = postgres(href, {
-    max: 1,
-    onnotice: () => {},
-    connect_timeout: 10,
-    fetch_types: false,
-    socket: streams.open,
-    ...own,
-  } as DriverOptions)
-  const end = connection.end.bind(connection)
-  // The driver says goodbye and waits for the other side, which may be gone.
-  return Object.assign(connection, { end: (how?: { timeout?: number }) => end(how).finally(() => streams.close()) })
-}
-
-/** The driver itself would stay with a host that refuses a log-in, and with one that says nothing. */
-async function findPrimary(addresses: Addresses, first: Place): Promise<Place> {
-  const { connection, place } = await openAny(addresses, findMs, () => {})
-  await connection.close(1)
-  if (place === 0) return first
-  const { hostname, port } = new URL(addresses.list[place]?.[0] ?? '')
-  return { host: [hostname], port: [Number(port || 5432)] }
 }

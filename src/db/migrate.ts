@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type postgres from 'postgres'
 import { clock } from './clock.ts'
-import { connectAlone } from './database.ts'
+import { connectAlone } from './connect-alone.ts'
 import { codeOf, SchemaError } from './faults.ts'
 import { isBehindPooler, requireUsablePooler } from './pooler.ts'
 

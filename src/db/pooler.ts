@@ -1,5 +1,5 @@
 import type postgres from 'postgres'
-import { connectAlone } from './database.ts'
+import { connectAlone } from './connect-alone.ts'
 import { clock } from './clock.ts'
 import { codeOf, isOutOfStep, SchemaError } from './faults.ts'
 

@@ -4,7 +4,7 @@ import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 
 const home = '/var/lib/latchkey'

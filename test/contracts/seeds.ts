@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 import { databaseUrl } from '#test/support/global-setup.ts'
 

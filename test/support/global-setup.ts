@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { migrateDatabase } from '#src/db/migrate.ts'
 import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 

@@ -4,7 +4,7 @@ import type postgres from 'postgres'
 import { inject } from 'vitest'
 import { type AppConfig, buildApp } from '#src/app.ts'
 import { readConfig } from '#src/config.ts'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { cleanUp } from './clean-up.ts'
 import { databaseUrl } from './global-setup.ts'
 

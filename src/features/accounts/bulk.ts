@@ -1,5 +1,5 @@
 import { recordEvent, type Origin } from '#src/features/audit/audit.sql.ts'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { DatabaseError } from '#src/db/faults.ts'
 import { type Statement, valuesOf } from '#src/db/statement.ts'
 import { exportPage, importBatch, type LeftOver, pageSize, tryBatch, tryUpdate, updateBatch } from './bulk.sql.ts'
