@@ -402,6 +402,8 @@ export const accountMutants = [
   }),
   ...mutantsOf('src/db/database.ts', ['test/faults/failover.test.ts'], {
     'failover: who only reads is no primary any more': ['if (isReadOnly(error)) this.#leaveStandby(connection)', ''],
+  }),
+  ...mutantsOf('src/db/connect-alone.ts', ['test/faults/failover.test.ts'], {
     'failover: the start finds the primary, too': [
       'addresses.primary ? (place)',
       'addresses.list.length > 9 ? (place)',
