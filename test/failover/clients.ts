@@ -177,18 +177,16 @@ export class Client {
     return this.#tokens ?? (await this.#logIn())
   }
 
-  /** Tries the passwords that may count, the newest first. */
+  /** Tries the passwords that may count, the newest first, and then, in case that a change was undone, the older ones. */
   async #logIn(): Promise<Tokens> {
-    for (;;) {
-      for (let version = this.#tried; version >= this.#known; version--) {
-        const { status, body } = await this.#untilDone(() => this.#logInAs(version))
-        if (status !== 200) continue
-        this.#known = version
-        this.#tokens = tokensOf(body)
-        return this.#tokens
-      }
-      await setTimeout(pauseMs)
+    for (let version = this.#tried; version >= 0; version--) {
+      const { status, body } = await this.#untilDone(() => this.#logInAs(version))
+      if (status !== 200) continue
+      this.#known = version
+      this.#tokens = tokensOf(body)
+      return this.#tokens
     }
+    throw new Error(`${this.#email} cannot log in with any password it ever had`)
   }
 
   #logInAs(version: number): Promise<Answer> {

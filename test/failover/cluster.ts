@@ -54,6 +54,8 @@ export class Cluster {
       // A machine that others use, too, may stand still for some hundred milliseconds.
       'heartbeat-interval': 300,
       'election-timeout': 3000,
+      'pre-vote': true,
+      'enable-v2': true,
     }
     const flags = Object.entries(settings).map(([key, value]) => `--${key}=${value}`)
     start(`${name}-etcd`, ['ip', 'netns', 'exec', name, 'etcd', ...flags])
@@ -138,7 +140,8 @@ export class Cluster {
       scope: 'latchkey',
       name,
       restapi: { listen: `${peerAddress}:8008`, connect_address: `${peerAddress}:8008` },
-      etcd3: { hosts: this.nodes.map((node) => `${node.peerAddress}:2379`) },
+      // By version 3 of the protocol, Patroni 3.0 writes its name over that of a new primary when it comes back.
+      etcd: { hosts: this.nodes.map((node) => `${node.peerAddress}:2379`) },
       bootstrap: {
         dcs: {
           ...timing,

@@ -25,6 +25,7 @@ function lacking(): string | undefined {
 const lack = lacking()
 if (lack === undefined) {
   const trial = [process.execPath, new URL('trial.ts', import.meta.url).pathname]
-  const { status } = spawnSync('unshare', [...own, 'sh', '-c', first, 'sh', ...trial], { stdio: 'inherit' })
+  const all = ['--pdeathsig', 'KILL', 'unshare', ...own, 'sh', '-c', first, 'sh', ...trial]
+  const { status } = spawnSync('setpriv', all, { stdio: 'inherit' })
   process.exitCode = status ?? 1
 } else process.stdout.write(`The failover test did not run: ${lack}.\n`)
