@@ -154,7 +154,9 @@ export class Client {
   async #logOut(scope: 'local' | 'global'): Promise<void> {
     const tokens = await this.#held()
     const { session, access } = tokens
-    await this.#untilDone(() => this.#note({ verb: 'logout', session, scope }, () => send('/logout', { scope }, access)))
+    await this.#untilDone(() =>
+      this.#note({ verb: 'logout', session, scope }, () => send('/logout', { scope }, access)),
+    )
     this.#ended.push(tokens)
     this.#tokens = undefined
   }

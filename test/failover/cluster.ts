@@ -86,7 +86,7 @@ export class Cluster {
   async replaced(role: 'leader' | 'sync_standby', before: Node): Promise<Node> {
     return until(`another ${role} than ${before.name}`, 90, async () => {
       const node = await this.nodeOf(role)
-      return node !== undefined && node !== before && node
+      return node === before ? undefined : node
     })
   }
 

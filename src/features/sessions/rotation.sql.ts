@@ -179,6 +179,19 @@ export const grantLateRetry = statement<
   { repeatable: true },
 )
 
+/**
+ * Whether the head of a session is still this one, as a statement that writes: a lock does, so its commit waits until what
+ * it has read is on the standbys, also a rotation that was cut off while it waited itself.
+ */
+export const confirmHead = statement<{ sessionId: string; generation: number; salt: Buffer }, { id: string }>(
+  ($) => sql`
+  select id from ${sessions}
+  where id = ${$.sessionId}::uuid and generation = ${$.generation}::integer and successor_salt = ${$.salt}
+  for key share`,
+  { id: 'uuid' },
+  { repeatable: true },
+)
+
 /** Ends the session of a token that was used twice, in a statement of its own: it stays although the request fails. */
 export const revokeReusedSession = statement<Origin & { sessionId: string }, { id: string }>(
   ($) => sql`
