@@ -53,9 +53,9 @@ describe('a history in which', () => {
     expect(found(login('a'), refused('refresh', 'a', 'refresh_token_invalid'))).toEqual({ unknown: 1 })
     expect(found(login('a'), refused('refresh', 'a', 'refresh_token_reused'))).toEqual({ reused: 1 })
     // Not even where the client has ended the session: then it has been revoked.
-    expect(
-      found(login('a'), logout('a', 'local'), refused('refresh', 'a', 'refresh_token_invalid')),
-    ).toEqual({ unknown: 1 })
+    expect(found(login('a'), logout('a', 'local'), refused('refresh', 'a', 'refresh_token_invalid'))).toEqual({
+      unknown: 1,
+    })
   })
 
   test('a generation has two successors, or one that is not the next, is not', () => {

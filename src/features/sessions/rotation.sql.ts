@@ -180,15 +180,18 @@ export const grantLateRetry = statement<
 )
 
 /**
- * Whether the head of a session is still this one, as a statement that writes: a lock does, so its commit waits until what
- * it has read is on the standbys, also a rotation that was cut off while it waited itself.
+ * Whether there is a token of this generation and digest, as a statement that writes: a lock does, so its commit waits
+ * until what it has read is on the standbys, also a rotation that was cut off while it waited itself.
  */
-export const confirmHead = statement<{ sessionId: string; generation: number; salt: Buffer }, { id: string }>(
+export const confirmSuccessor = statement<
+  { sessionId: string; generation: number; digest: Buffer },
+  { generation: number }
+>(
   ($) => sql`
-  select id from ${sessions}
-  where id = ${$.sessionId}::uuid and generation = ${$.generation}::integer and successor_salt = ${$.salt}
+  select generation from ${refreshTokens}
+  where session_id = ${$.sessionId}::uuid and generation = ${$.generation}::integer and digest = ${$.digest}
   for key share`,
-  { id: 'uuid' },
+  { generation: 'int4' },
   { repeatable: true },
 )
 

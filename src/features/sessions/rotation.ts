@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Origin } from '#src/features/audit/audit.sql.ts'
 import {
-  confirmHead,
+  confirmSuccessor,
   type Grant,
   grantLateRetry,
   refreshTokenState,
@@ -66,7 +66,7 @@ async function exchange(core: Core, text: string, sender: Sender): Promise<Excha
     if (standing === 'unspent') break
     const successor = standing === 'own' ? token : successorAgain(core, presented, state)
     if (standing === 'late' && !(await noteLateRetry(core, presented, state, sender))) continue
-    if (await isKept(core, presented, state)) return { outcome: granted[standing], pair: pairOf(core, state, successor) }
+    if (await isKept(core, successor)) return { outcome: granted[standing], pair: pairOf(core, state, successor) }
   }
   throw new Problem('unavailable', { cause: 'rotation: raced', headers: { 'retry-after': '1' } })
 }
@@ -132,10 +132,9 @@ async function noteLateRetry(core: Core, presented: RefreshToken, state: TokenSt
   return (await core.db.row(grantLateRetry, { ...sender, sessionId, generation, lateRetries })) !== undefined
 }
 
-/** What was read may not be on the standbys yet, and a failover would take it back: it is handed out only once it is there. */
-async function isKept(core: Core, { sessionId }: RefreshToken, state: TokenState): Promise<boolean> {
-  const { headGeneration: generation, successorSalt: salt } = state
-  return salt !== null && (await core.db.row(confirmHead, { sessionId, generation, salt })) !== undefined
+/** A successor that was read may not be on the standbys yet, and a failover would take it back: it is handed out once it is there. */
+async function isKept(core: Core, { sessionId, generation, secret }: RefreshToken): Promise<boolean> {
+  return (await core.db.row(confirmSuccessor, { sessionId, generation, digest: digestOf(secret) })) !== undefined
 }
 
 /** RFC 9700 §4.14.2: a spent token that comes back tells of a theft, and the whole session ends. */
