@@ -45,7 +45,6 @@ export class Client {
   readonly #id: number
   readonly #email: string
   readonly #history: Exchange[]
-  readonly #random: () => number
   readonly #ended: Tokens[] = []
   #tokens: Tokens | undefined
   /** The newest password that was tried to set, and the newest that is known to count. */
@@ -54,11 +53,10 @@ export class Client {
   /** Refreshes that came to a good end. */
   refreshes = 0
 
-  constructor(id: number, email: string, history: Exchange[], random: () => number) {
+  constructor(id: number, email: string, history: Exchange[]) {
     this.#id = id
     this.#email = email
     this.#history = history
-    this.#random = random
   }
 
   async register(): Promise<void> {
@@ -72,7 +70,7 @@ export class Client {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#step()
-      await setTimeout(100 + this.#random() * 300)
+      await setTimeout(100 + Math.random() * 300)
     }
   }
 
@@ -89,13 +87,13 @@ export class Client {
   }
 
   async #step(): Promise<void> {
-    const dice = this.#random()
+    const dice = Math.random()
     if (dice < 0.5) return this.#refresh()
     if (dice < 0.6) return this.#refreshTwice()
     if (dice < 0.67) return this.#loseAnswer()
     if (dice < 0.85) return this.#me(await this.#held())
     if (dice < 0.9) return this.#presentEnded()
-    if (dice < 0.96) return this.#logOut(this.#random() < 0.5 ? 'local' : 'global')
+    if (dice < 0.96) return this.#logOut(Math.random() < 0.5 ? 'local' : 'global')
     return this.#changePassword()
   }
 
@@ -117,7 +115,7 @@ export class Client {
 
   /** As a train in a tunnel does; the next refresh presents the same token. */
   async #loseAnswer(): Promise<void> {
-    await this.#refreshOnce(await this.#held(), 1 + this.#random() * 20)
+    await this.#refreshOnce(await this.#held(), 1 + Math.random() * 20)
     await this.#refresh()
   }
 
@@ -144,7 +142,7 @@ export class Client {
   }
 
   async #presentEnded(): Promise<void> {
-    const tokens = this.#ended[Math.floor(this.#random() * this.#ended.length)]
+    const tokens = this.#ended[Math.floor(Math.random() * this.#ended.length)]
     if (!tokens) return
     await this.#refreshOnce(tokens)
     await this.#me(tokens)

@@ -18,8 +18,8 @@ function lacking(): string | undefined {
   if (process.getuid?.() !== 0) return 'it needs root'
   const missing = programs.flatMap(([path, name]) => (existsSync(path) ? [] : [name]))
   if (missing.length > 0) return `it needs the Debian packages ${missing.join(', ')}`
-  const bridge = `${first.replace('"$@"', 'ip link add trial type bridge')}`
-  return spawnSync('unshare', [...own, 'sh', '-ec', bridge]).status === 0 ? undefined : 'it needs network namespaces'
+  const bridge = [...own, 'sh', '-c', first, 'sh', 'ip', 'link', 'add', 'trial', 'type', 'bridge']
+  return spawnSync('unshare', bridge).status === 0 ? undefined : 'it needs namespaces and network bridges'
 }
 
 const lack = lacking()
