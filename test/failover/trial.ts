@@ -28,6 +28,13 @@ const meanings: Readonly<Record<keyof Violations, string>> = {
   failed: 'answers that no fault excuses, such as 500',
 }
 
+setTimeout(
+  () => {
+    print('\nThe failover test did not come to an end')
+    process.exit(1)
+  },
+  (seconds + 1200) * 1000,
+).unref()
 try {
   process.exitCode = await compare()
 } catch (error) {
@@ -46,7 +53,10 @@ async function compare(): Promise<number> {
   print(`Three nodes, two instances, ${count} clients, ${availableParallelism()} cores\n`)
 
   print('Synchronous replication:')
-  const found = await tryFaults(machines, 'synchronous', chosen, seconds)
+  const found = report(await tryFaults(machines, 'synchronous', chosen, seconds))
+  for (const one of Object.values(found).flat().slice(0, 10))
+    print(`        ${JSON.stringify({ ...one, issued: undefined })}`)
+  const wrong = Object.values(found).flat().length
   const ended = await sessionsEndedByReuse(machines.cluster.url)
   print(`  ${String(ended).padStart(5)} sessions ended by a reuse, as the database says`)
 
@@ -54,18 +64,18 @@ async function compare(): Promise<number> {
   await machines.cluster.makeAsynchronous()
   await machines.service.ready()
   const control = faults.filter(({ key }) => key === controlled)
-  const lost = await tryFaults(machines, 'asynchronous', control, 0)
+  const lost = Object.values(report(await tryFaults(machines, 'asynchronous', control, 0))).flat().length
 
-  const fails = [
-    ...(found + ended > 0 ? ['something was lost although replication was synchronous'] : []),
-    ...(lost === 0 ? ['the control lost nothing, so nothing is proven'] : []),
-  ]
-  print(
-    fails.length > 0
-      ? `\nFAILED: ${fails.join('; ')}`
-      : '\nNothing was lost, and the control shows that it would be seen',
-  )
-  return fails.length > 0 ? 1 : 0
+  return judge(wrong + ended, lost)
+}
+
+/** Prints what comes of both runs; the exit code. */
+function judge(wrong: number, lost: number): number {
+  if (wrong > 0) print('\nFAILED: something was lost although replication was synchronous')
+  if (lost === 0) print('\nFAILED: the control lost nothing, so nothing is proven')
+  if (wrong > 0 || lost === 0) return 1
+  print('\nNothing was lost, and the control shows that it would be seen')
+  return 0
 }
 
 async function startMachines(): Promise<Machines> {
@@ -77,8 +87,13 @@ async function startMachines(): Promise<Machines> {
   return { cluster, service }
 }
 
-/** Lets clients work while the faults happen, each once and then again until the time is over; resolves to the violations. */
-async function tryFaults(machines: Machines, name: string, chosen: readonly Fault[], seconds: number): Promise<number> {
+/** Lets clients work while the faults happen, each once and then again until the time is over. */
+async function tryFaults(
+  machines: Machines,
+  name: string,
+  chosen: readonly Fault[],
+  seconds: number,
+): Promise<Exchange[]> {
   const history: Exchange[] = []
   const clients = Array.from({ length: count }, (_, i) => new Client(i, `${name}-${i}@example.com`, history))
   await Promise.all(clients.map((client) => client.register()))
@@ -92,7 +107,7 @@ async function tryFaults(machines: Machines, name: string, chosen: readonly Faul
   await running
   await Promise.all(clients.map((client) => client.audit()))
   if (logs) writeFileSync(`${root}/logs/${name}.json`, JSON.stringify(history))
-  return report(history)
+  return history
 }
 
 async function happen(
@@ -130,17 +145,15 @@ async function sessionsEndedByReuse(url: string): Promise<number> {
   }
 }
 
-function report(history: readonly Exchange[]): number {
+function report(history: readonly Exchange[]): Violations {
   const byStatus = [...Map.groupBy(history, ({ status }) => status)].toSorted(([a], [b]) => a - b)
   const statuses = byStatus.map(([status, all]) => `${status || 'no answer'}: ${all.length}`)
   const refreshes = history.filter(({ verb, status }) => verb === 'refresh' && status === 200)
   print(`  ${history.length} requests (${statuses.join(', ')}), ${refreshes.length} refreshes; of these`)
-  const found = Object.entries(violationsOf(history)) as [keyof Violations, Exchange[]][]
-  for (const [name, all] of found) {
+  const found = violationsOf(history)
+  for (const [name, all] of Object.entries(found) as [keyof Violations, Exchange[]][])
     print(`  ${String(all.length).padStart(5)} ${meanings[name]}`)
-    for (const { issued: _, ...one } of all.slice(0, 2)) print(`        ${JSON.stringify(one)}`)
-  }
-  return found.flatMap(([, all]) => all).length
+  return found
 }
 
 function inSeconds(ms: number): string {
