@@ -143,3 +143,35 @@ describe('a database that', () => {
     expect((await logOut()).statusCode).toBe(204)
   })
 })
+
+describe('a rotation or logout that was committed while no standby was there', () => {
+  test('is told to nobody until one is: a retry waits as the first did, because a failover would take it back', async () => {
+    const server = await start(join(await temporaryFolder(), 'data'))
+    const { app } = await startService({}, { url: server.proxy.url, sql: server.sql })
+    const [refreshing, late, leaving] = [await signedUp(app), await signedUp(app), await signedUp(app)]
+    await change(server, "set synchronous_standby_names = 'nobody'")
+    await vi.waitUntil(async () => (await server.sql`show synchronous_standby_names`)[0]?.['synchronous_standby_names'])
+    const statuses = async () => {
+      const replies = [refreshing.refresh(), late.refresh(), leaving.logOut('local')]
+      return (await Promise.all(replies)).map(({ statusCode }) => statusCode)
+    }
+    expect(await statuses()).toEqual([503, 503, 503])
+    await server.sql`set synchronous_commit = local`
+    await server.sql`
+      update refresh_tokens set issued_at = issued_at - interval '1 minute'
+      where session_id in (select id from sessions where user_id = ${late.userId})`
+    // What the first attempts did is there to be read, and was seen by nobody.
+    const seen = await server.sql`select generation, revoked_at is not null as ended from sessions order by user_id`
+    expect(seen.map(({ generation, ended }) => [generation, ended])).toEqual([
+      [1, false],
+      [1, false],
+      [0, true],
+    ])
+    expect(await statuses()).toEqual([503, 503, 503])
+    // The late retry is noted by now.
+    expect(await statuses()).toEqual([503, 503, 503])
+    await change(server, 'reset synchronous_standby_names')
+    await vi.waitUntil(async () => (await statuses()).every((status) => status < 300))
+    expect(await statuses()).toEqual([200, 200, 204])
+  })
+})

@@ -273,7 +273,10 @@ export const edgeMutants = [
       'if (error instanceof Problem) return',
     ],
     'revocation: a fault is no success': ['if (!(error instanceof Problem && error.status === 401)) throw error', ''],
-    'revocation: ends one session': ["core, token, 'local', sender", "core, token, 'global', sender"],
+    'revocation: ends one session': [
+      "ByRefreshToken(core, token, 'local', sender",
+      "ByRefreshToken(core, token, 'global', sender",
+    ],
   }),
   ...mutantsOf('src/routes/oauth/token.ts', logins, {
     'oauth: the token endpoint is limited': [

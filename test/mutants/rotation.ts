@@ -71,7 +71,7 @@ export const rotationMutants = [
       'if (state.lateGeneration === state.headGeneration) return true',
       'return true',
     ],
-    'rotation: a late retry is counted as late': ["standing === 'late' ? 'late' : 'replayed'", "'replayed'"],
+    'rotation: a late retry is counted as late': ["late: 'late' }", "late: 'replayed' }"],
     'rotation: a reuse ends the session': [
       'const ended = await core.db.row(revokeReusedSession, { ...sender, sessionId })',
       'const ended = undefined as unknown',
@@ -96,6 +96,15 @@ export const rotationMutants = [
   }),
   ...mutantsOf('src/features/sessions/rotation.ts', ['test/faults/frozen.test.ts'], {
     'rotation: who has hung up ends nothing': ['if (!sender.isWaiting()) throw', 'if (sender === undefined) throw'],
+  }),
+  ...mutantsOf('src/features/sessions/rotation.ts', ['test/faults/failover.test.ts'], {
+    'rotation: a retry waits for the standby': ['if (await isKept(core, successor)) return', 'return'],
+  }),
+  ...mutantsOf('src/features/sessions/rotation.sql.ts', ['test/faults/failover.test.ts'], {
+    'rotation: what a retry finds is locked': [
+      'and digest = ${$.digest}\n  for key share`',
+      'and digest = ${$.digest}`',
+    ],
   }),
   ...mutantsOf('src/features/sessions/rotation.ts', ['test/db/database.test.ts'], {
     'rotation: its own lost answer is no reuse': [

@@ -226,6 +226,9 @@ export const sessionMutants = [
   ...mutantsOf('src/features/sessions/logout.ts', ['test/features/tokens/key-ring.test.ts'], {
     'logout: a fault is no refusal': ['if (!(error instanceof Problem) || error.status !== 401) throw error', ''],
   }),
+  ...mutantsOf('src/features/sessions/logout.ts', ['test/faults/failover.test.ts'], {
+    'logout: one that is repeated waits for the standby': ['return requireEnded(core, claims)', 'return'],
+  }),
   ...mutantsOf('src/features/login/password.ts', logins, {
     'login: bcrypt beyond 72 bytes is left alone': [
       "passwordHash.startsWith('$2') && Buffer.byteLength(password) > 72",

@@ -1,9 +1,9 @@
 import type { Core } from '#src/features/core.ts'
 import type { Origin } from '#src/features/audit/audit.sql.ts'
 import { Problem } from '#src/problem.ts'
-import { authenticate } from './authenticate.ts'
+import { requireStanding } from './authenticate.ts'
 import { endReusedSession, parsePresented, type Sender, standingOf, stateOf } from './rotation.ts'
-import { endSession, endSessions } from './sessions.sql.ts'
+import { confirmEnd, endSession, endSessions } from './sessions.sql.ts'
 
 export interface HeldTokens {
   readonly accessToken: string | undefined
@@ -44,20 +44,26 @@ export async function logOutByRefreshToken(
 ): Promise<void> {
   const presented = parsePresented(text)
   const state = await stateOf(core, presented)
-  if (state.sessionRevoked) return
+  if (state.sessionRevoked) return requireEnded(core, presented)
   if (standingOf(core, presented, state) === 'reused') await endReusedSession(core, presented, sender)
   await logOut(core, { userId: state.userId, sessionId: presented.sessionId }, scope, sender)
 }
 
 /** Logs out by an access token; one whose session has ended already changes nothing. Throws `token_…`. */
-async function logOutByAccessToken(core: Core, accessToken: string, scope: LogoutScope, origin: Origin) {
+export async function logOutByAccessToken(
+  core: Core,
+  accessToken: string,
+  scope: LogoutScope,
+  origin: Origin,
+): Promise<void> {
+  const claims = await core.accessTokens.verify(accessToken)
   try {
-    const { account, sessionId } = await authenticate(core, accessToken)
-    await logOut(core, { userId: account.id, sessionId }, scope, origin)
+    await requireStanding(core, claims)
   } catch (error) {
-    if (error instanceof Problem && hasEnded.has(error.code)) return
+    if (error instanceof Problem && hasEnded.has(error.code)) return requireEnded(core, claims)
     throw error
   }
+  await logOut(core, claims, scope, origin)
 }
 
 const hasEnded = new Set<string>(['session_revoked', 'session_expired', 'user_disabled'])
@@ -70,12 +76,18 @@ export async function logOut(
   origin: Origin,
 ): Promise<void> {
   if (scope === 'local') {
-    await endOneSession(core, { userId, sessionId, reason: 'logout' }, origin)
-    return
+    const ended = await endOneSession(core, { userId, sessionId, reason: 'logout' }, origin)
+    return ended ? undefined : requireEnded(core, { sessionId })
   }
   const keepSessionId = scope === 'others' ? sessionId : null
   const result = await core.db.row(endSessions, { ...origin, userId, actorId: userId, keepSessionId, reason: 'logout' })
   core.counters.sessionsRevoked('logout', result?.ended ?? 0)
+}
+
+/** What an attempt before has ended may not be on the standbys yet, and a failover would take it back: `unavailable` until it is. */
+async function requireEnded(core: Core, { sessionId }: { readonly sessionId: string }): Promise<void> {
+  const found = await core.db.row(confirmEnd, { sessionId })
+  if (found?.ended === false) throw new Problem('unavailable', { headers: { 'retry-after': '1' } })
 }
 
 /** Ends one session of the user; resolves to whether there was one. */

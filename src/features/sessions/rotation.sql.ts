@@ -179,6 +179,22 @@ export const grantLateRetry = statement<
   { repeatable: true },
 )
 
+/**
+ * Whether there is a token of this generation and digest, as a statement that writes: a lock does, so its commit waits
+ * until what it has read is on the standbys, also a rotation that was cut off while it waited itself.
+ */
+export const confirmSuccessor = statement<
+  { sessionId: string; generation: number; digest: Buffer },
+  { generation: number }
+>(
+  ($) => sql`
+  select generation from ${refreshTokens}
+  where session_id = ${$.sessionId}::uuid and generation = ${$.generation}::integer and digest = ${$.digest}
+  for key share`,
+  { generation: 'int4' },
+  { repeatable: true },
+)
+
 /** Ends the session of a token that was used twice, in a statement of its own: it stays although the request fails. */
 export const revokeReusedSession = statement<Origin & { sessionId: string }, { id: string }>(
   ($) => sql`

@@ -1,7 +1,14 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Origin } from '#src/features/audit/audit.sql.ts'
-import { type Grant, grantLateRetry, refreshTokenState, revokeReusedSession, type TokenState } from './rotation.sql.ts'
+import {
+  confirmSuccessor,
+  type Grant,
+  grantLateRetry,
+  refreshTokenState,
+  revokeReusedSession,
+  type TokenState,
+} from './rotation.sql.ts'
 import { Problem, type ProblemCode } from '#src/problem.ts'
 import type { Core } from '#src/features/core.ts'
 import type { RefreshOutcome } from './sessions.metrics.ts'
@@ -41,6 +48,8 @@ async function countedExchange(core: Core, text: string, sender: Sender): Promis
 /** Looks that one request may take while others move the head of its session. */
 const looks = 3
 
+const granted = { own: 'rotated', replayed: 'replayed', late: 'late' } as const
+
 type Exchange = { readonly outcome: 'rotated' | 'replayed' | 'late'; readonly pair: TokenPair }
 
 async function exchange(core: Core, text: string, sender: Sender): Promise<Exchange> {
@@ -51,15 +60,13 @@ async function exchange(core: Core, text: string, sender: Sender): Promise<Excha
   for (let look = 0; look < looks; look++) {
     const state = await stateOf(core, presented)
     const standing = standingOf(core, presented, state, token)
-    if (standing === 'own') return { outcome: 'rotated', pair: pairOf(core, state, token) }
     if (standing === 'superseded') throw new Problem('refresh_token_superseded')
-    if (standing === 'reused') await endReusedSession(core, presented, sender)
+    if (standing === 'reused') return endReusedSession(core, presented, sender)
     // Still unspent although it was not rotated: the row changed between the two looks.
     if (standing === 'unspent') break
-    const successor = successorAgain(core, presented, state)
-    const outcome = standing === 'late' ? 'late' : 'replayed'
-    if (outcome === 'replayed' || (await noteLateRetry(core, presented, state, sender)))
-      return { outcome, pair: pairOf(core, state, successor) }
+    const successor = standing === 'own' ? token : successorAgain(core, presented, state)
+    if (standing === 'late' && !(await noteLateRetry(core, presented, state, sender))) continue
+    if (await isKept(core, successor)) return { outcome: granted[standing], pair: pairOf(core, state, successor) }
   }
   throw new Problem('unavailable', { cause: 'rotation: raced', headers: { 'retry-after': '1' } })
 }
@@ -123,6 +130,11 @@ async function noteLateRetry(core: Core, presented: RefreshToken, state: TokenSt
   const { sessionId, generation } = presented
   const { refreshLateRetries: lateRetries } = core.lifetimes
   return (await core.db.row(grantLateRetry, { ...sender, sessionId, generation, lateRetries })) !== undefined
+}
+
+/** A successor that was read may not be on the standbys yet, and a failover would take it back: it is handed out once it is there. */
+async function isKept(core: Core, { sessionId, generation, secret }: RefreshToken): Promise<boolean> {
+  return (await core.db.row(confirmSuccessor, { sessionId, generation, digest: digestOf(secret) })) !== undefined
 }
 
 /** RFC 9700 §4.14.2: a spent token that comes back tells of a theft, and the whole session ends. */

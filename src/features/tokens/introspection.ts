@@ -2,7 +2,7 @@ import { type Account, userById } from '#src/features/accounts/accounts.sql.ts'
 import { Problem } from '#src/problem.ts'
 import type { Core } from '#src/features/core.ts'
 import { authenticate } from '#src/features/sessions/authenticate.ts'
-import { endOneSession, logOutByRefreshToken } from '#src/features/sessions/logout.ts'
+import { logOutByAccessToken, logOutByRefreshToken } from '#src/features/sessions/logout.ts'
 import { type Sender, standingOf, stateOf } from '#src/features/sessions/rotation.ts'
 import { type AccessClaims, parseRefreshToken } from './tokens.ts'
 
@@ -33,8 +33,7 @@ export async function introspect(core: Core, token: string): Promise<TokenStatus
 export async function revoke(core: Core, token: string, sender: Sender): Promise<void> {
   try {
     if (token.startsWith('lkr_')) return await logOutByRefreshToken(core, token, 'local', sender)
-    const { account, sessionId } = await authenticate(core, token)
-    await endOneSession(core, { userId: account.id, sessionId, reason: 'logout' }, sender)
+    await logOutByAccessToken(core, token, 'local', sender)
   } catch (error) {
     if (!(error instanceof Problem && error.status === 401)) throw error
   }
