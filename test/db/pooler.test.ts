@@ -1,6 +1,6 @@
 import { describe, expect, inject, test } from 'vitest'
 import { requireCurrentSchema } from '#src/db/migrate.ts'
-import { signedUp } from '#test/support/actors.ts'
+import { refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { keepsStatements, pgBouncerVersion, startPgBouncer } from '#test/support/pgbouncer.ts'
 import { freePort, temporaryFolder } from '#test/support/process.ts'
@@ -39,6 +39,25 @@ describe.skipIf(!isInstalled)('a pooler', () => {
     expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([200]))
   })
 
+  test.skipIf(!isNew)('in transaction mode whose statements wait for a lock too long serves afterwards', async () => {
+    const database = await cloneDatabase()
+    const { sql } = database
+    await sql.unsafe(`alter database ${await nameOf(database)} set lock_timeout = '200ms'`)
+    const url = await startPooler(database, 'pool_mode = transaction', 'default_pool_size = 1')
+    const first = await startService(withoutMigrations, { url, sql })
+    const { refresh } = await signedUp(first.app)
+    const held = (await refresh()).json<TokenReply>().refresh_token
+    // The server has prepared what this one has yet to ask for.
+    const { app } = await startService(withoutMigrations, { url, sql })
+    const statuses = await sql.begin(async (transaction) => {
+      await transaction`lock table refresh_tokens in access exclusive mode`
+      return [(await refreshWith(app, held)).statusCode]
+    })
+    for (let again = 0; again < 2; again++)
+      statuses.push((await refreshWith(app, held)).statusCode)
+    expect(statuses).toEqual([503, 200, 200])
+  })
+
   test('with one connection lets the start go on', async () => {
     const database = await cloneDatabase()
     const url = await startPooler(database, 'pool_mode = transaction', 'default_pool_size = 1')
@@ -47,10 +66,14 @@ describe.skipIf(!isInstalled)('a pooler', () => {
 })
 
 /** Resolves to the URL of the database behind a PgBouncer of its own. */
-async function startPooler({ sql }: TestDatabase, ...settings: string[]): Promise<string> {
+async function startPooler(database: TestDatabase, ...settings: string[]): Promise<string> {
   const [folder, port] = [await temporaryFolder(), await freePort()]
   const pooler = await startPgBouncer({ server: inject('serverUrl'), folder, port, settings })
   cleanUp(pooler.kill)
+  return pooler.urlOf(await nameOf(database))
+}
+
+async function nameOf({ sql }: TestDatabase): Promise<string> {
   const [row] = await sql<{ name: string }[]>`select current_database() as name`
-  return pooler.urlOf(row?.name ?? '')
+  return row?.name ?? ''
 }

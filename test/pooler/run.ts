@@ -19,7 +19,7 @@ import { watchPools } from './pools.ts'
 const settings = [
   'pool_mode = transaction',
   'max_prepared_statements = 100',
-  'default_pool_size = 3',
+  'default_pool_size = 5',
   'server_round_robin = 1',
   'max_client_conn = 2000',
 ]
