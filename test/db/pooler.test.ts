@@ -1,5 +1,5 @@
 import { describe, expect, inject, test } from 'vitest'
-import { requireCurrentSchema } from '#src/db/migrate.ts'
+import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
 import { refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { keepsStatements, pgBouncerVersion, startPgBouncer } from '#test/support/pgbouncer.ts'
@@ -56,6 +56,22 @@ describe.skipIf(!isInstalled)('a pooler', () => {
     for (let again = 0; again < 2; again++)
       statuses.push((await refreshWith(app, held)).statusCode)
     expect(statuses).toEqual([503, 200, 200])
+  })
+
+  test.skipIf(!isNew)('in transaction mode serves what is migrated, migrates nothing and keeps no lock', async () => {
+    const [migrated, empty] = [await cloneDatabase(), await cloneDatabase({ empty: true })]
+    const { app } = await startService({}, { ...migrated, url: await startPooler(migrated, 'pool_mode = transaction') })
+    expect((await (await signedUp(app)).me()).statusCode).toBe(200)
+    const url = await startPooler(empty, 'pool_mode = transaction')
+    await expect(migrateDatabase(url)).rejects.toThrow('run `npm run db:migrate` past it')
+    expect(await empty.sql`select from pg_locks where locktype = 'advisory'`).toEqual([])
+  })
+
+  test('in session mode migrates', async () => {
+    const database = await cloneDatabase({ empty: true })
+    const url = await startPooler(database, 'pool_mode = session')
+    await migrateDatabase(url)
+    await expect(requireCurrentSchema(url)).resolves.toBeUndefined()
   })
 
   test('with one connection lets the start go on', async () => {

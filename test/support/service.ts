@@ -40,8 +40,6 @@ function testConfig(url: string, environment: Record<string, string> = {}): AppC
     SWEEP: 'off',
     LOG_LEVEL: 'silent',
     DATABASE_POOL_SIZE: '4',
-    // The databases are migrated past a pooler, as docs/operations.md has it.
-    DATABASE_MIGRATE: inject('serviceUrl') === inject('serverUrl') ? 'on' : 'off',
   }
   return readConfig({ ...defaults, ...environment }) as AppConfig
 }
