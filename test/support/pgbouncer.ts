@@ -55,6 +55,7 @@ auth_type = trust
 auth_file = ${logins}
 admin_users = ${target.username}
 ignore_startup_parameters = statement_timeout,lock_timeout
+server_login_retry = 1
 ${settings.join('\n')}
 `,
   )
