@@ -53,8 +53,7 @@ describe.skipIf(!isInstalled)('a pooler', () => {
       await transaction`lock table refresh_tokens in access exclusive mode`
       return [(await refreshWith(app, held)).statusCode]
     })
-    for (let again = 0; again < 2; again++)
-      statuses.push((await refreshWith(app, held)).statusCode)
+    for (let again = 0; again < 2; again++) statuses.push((await refreshWith(app, held)).statusCode)
     expect(statuses).toEqual([503, 200, 200])
   })
 

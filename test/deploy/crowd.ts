@@ -68,10 +68,14 @@ export async function gatherCrowd(port: number, { size, restMs }: Options): Prom
     /** What is unavailable is asked again, as clients do, until it is answered. */
     const ask = async (method: string, path: string, body?: () => object, token?: string): Promise<Answer> => {
       for (;;) {
+        const asked = performance.now()
         try {
           const answer = await send(method, path, body?.(), token)
           const bare = answer.status === 503 && answer.retryAfter === undefined ? ' bare' : ''
-          const name = `${method} ${path} ${answer.status}${bare}`
+          // What is no answer of the service, and when it came.
+          const alien = answer.status === 502 || answer.status === 504
+          const after = alien ? ` after ${Math.round(performance.now() - asked)} ms` : ''
+          const name = `${method} ${path} ${answer.status}${bare}${after}`
           answers.set(name, (answers.get(name) ?? 0) + 1)
           if (answer.status < 500) return answer
         } catch (error) {

@@ -5,7 +5,7 @@ import { type Crowd, gatherCrowd } from './crowd.ts'
 import { type Instance, makeNextVersion, startInstance } from './instances.ts'
 import { haproxy, lacksProxy, nginx, startProxy } from './proxies.ts'
 
-const rounds = Number(process.env['ROLLING_ROUNDS'] ?? 2)
+const rounds = Number(process.env['ROLLING_ROUNDS'] ?? 1)
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }
 /** Changes the rows that the statements of the old version read, and looks at every row. */
 const migration = `alter table "users" add column "next" text;
