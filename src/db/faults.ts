@@ -18,6 +18,11 @@ export function violates(error: unknown, index: string): boolean {
   return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index
 }
 
+/** Whether a row was refused (SQLSTATE class 23), which happens only after the statement was prepared and described. */
+export function isViolation(error: unknown): boolean {
+  return codeOf(error).startsWith('23')
+}
+
 /** The SQLSTATE or the code of the driver or of Node; '' for any other error. */
 export function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''

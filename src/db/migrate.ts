@@ -22,7 +22,8 @@ const patience = { lockTimeout: '2s', tries: 5, pauseMs: 1000 }
  * there is nothing to do.
  */
 export function migrateDatabase(url: string, migrationsFolder = migrations): Promise<void> {
-  return withConnection(url, async (connection) => {
+  return withConnection(url, async (connection, keepsLocks) => {
+    if (!keepsLocks) return requireNoMigration(connection, migrationsFolder, unlockable)
     await connection`select pg_advisory_lock(${lockKey})`
     if ((await pendingMigrations(connection, migrationsFolder)) === 0) return
     await connection`select set_config('lock_timeout', ${patience.lockTimeout}, false)`
@@ -34,17 +35,25 @@ export function migrateDatabase(url: string, migrationsFolder = migrations): Pro
 
 /** Checks that the schema is the one of this code, without changing it; throws `SchemaError`. */
 export function requireCurrentSchema(url: string): Promise<void> {
-  return withConnection(url, async (connection) => {
-    if ((await pendingMigrations(connection, migrations)) > 0)
-      throw new SchemaError('The database lacks migrations; run `npm run db:migrate` with a role that may change it.')
-  })
+  return withConnection(url, (connection) => requireNoMigration(connection, migrations, switchedOff))
 }
 
-async function withConnection(url: string, use: (connection: postgres.Sql) => Promise<void>): Promise<void> {
+const switchedOff = 'The database lacks migrations; run `npm run db:migrate` with a role that may change it.'
+/** The lock would stay behind on a connection of the pooler, and others could not have it. */
+const unlockable =
+  'The database lacks migrations, and this pooler hands its connections around: run `npm run db:migrate` past it; see docs/operations.md.'
+
+async function requireNoMigration(connection: postgres.Sql, folder: string, otherwise: string): Promise<void> {
+  if ((await pendingMigrations(connection, folder)) > 0) throw new SchemaError(otherwise)
+}
+
+type Use = (connection: postgres.Sql, keepsLocks: boolean) => Promise<void>
+
+async function withConnection(url: string, use: Use): Promise<void> {
   const connection = connectAlone(url)
   try {
-    if (await reached(connection)) await requireUsablePooler(url)
-    await use(connection)
+    const keepsLocks = (await reached(connection)) ? await requireUsablePooler(url) : true
+    await use(connection, keepsLocks)
   } finally {
     await connection.end({ timeout: 1 })
   }

@@ -16,17 +16,18 @@ export async function isBehindPooler(connection: postgres.Sql): Promise<boolean>
 /**
  * Throws `SchemaError` when the pooler hands clients from one server connection to another and leaves their prepared
  * statements behind (PgBouncer before 1.21, or without `max_prepared_statements`): queries would fail, or worse, get the
- * rows of others.
+ * rows of others. Resolves to whether clients keep their server connection, with its locks.
  */
-export async function requireUsablePooler(url: string): Promise<void> {
+export async function requireUsablePooler(url: string): Promise<boolean> {
   let sent = 0
   const asker = connectAlone(url, { debug: () => sent++ })
   const holder = connectAlone(url)
   try {
-    await ask(asker)
-    for (let round = 0; round < rounds; round++) await askElsewhere(asker, holder)
+    const servers = new Set([await ask(asker)])
+    for (let round = 0; round < rounds; round++) servers.add(await askElsewhere(asker, holder))
     // The driver prepares a statement that was lost once more, and says nothing.
     if (sent > rounds + 1) throw new SchemaError(unusable)
+    return servers.size === 1
   } catch (error) {
     throw isOutOfStep(error) ? new SchemaError(unusable, { cause: codeOf(error) }) : error
   } finally {
@@ -37,16 +38,18 @@ export async function requireUsablePooler(url: string): Promise<void> {
 const unusable =
   'The pooler loses prepared statements: use session mode, or transaction mode of PgBouncer 1.21 or newer with max_prepared_statements above 0; see docs/operations.md.'
 
-function ask(asker: postgres.Sql): Promise<unknown> {
-  return asker`select ${1}::integer as prepared`.execute()
+/** Resolves to the process id of the server connection that answered. */
+async function ask(asker: postgres.Sql): Promise<number | undefined> {
+  const [row] = await asker<{ pid: number }[]>`select pg_backend_pid() as pid, ${1}::integer as prepared`
+  return row?.pid
 }
 
 /** Asks while another client holds, in a transaction, the server connection that was used last. */
-async function askElsewhere(asker: postgres.Sql, holder: postgres.Sql): Promise<void> {
+async function askElsewhere(asker: postgres.Sql, holder: postgres.Sql): Promise<number | undefined> {
   await holder.unsafe('begin')
   const alarm = clock.set(holdMs, () => void holder.unsafe('rollback').catch(() => {}))
   try {
-    await ask(asker)
+    return await ask(asker)
   } finally {
     clock.cancel(alarm)
     await holder.unsafe('rollback')

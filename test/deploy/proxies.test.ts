@@ -1,119 +1,26 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { request } from 'node:https'
-import { join } from 'node:path'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { password } from '#test/support/actors.ts'
-import { cleanUp } from '#test/support/clean-up.ts'
-import { freePort, temporaryFolder } from '#test/support/process.ts'
 import { startService } from '#test/support/service.ts'
+import { caddy, haproxy, lacksProxy, nginx, sendTo, startProxy } from './proxies.ts'
 
-interface Addresses {
-  readonly folder: string
-  readonly port: number
-  /** Host and port of the service. */
-  readonly upstream: string
-}
-
-const deploy = new URL('../../deploy/', import.meta.url).pathname
-/** Replaces what is there exactly as often as it says, or the file has changed. */
-function replaced(file: string, changes: ReadonlyArray<readonly [string, string]>): string {
-  let text = readFileSync(join(deploy, file), 'utf8')
-  for (const [from, to] of changes) {
-    if (!text.includes(from)) throw new Error(`${file} has no ${from}`)
-    text = text.replaceAll(from, () => to)
-  }
-  return text
-}
-
-async function startNginx({ folder, port, upstream }: Addresses): Promise<ChildProcess> {
-  const [certificate, key] = [join(folder, 'certificate.pem'), join(folder, 'key.pem')]
-  const subject = ['-subj', '/CN=auth.example.com', '-days', '1', '-nodes']
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-keyout', key, '-out', certificate, ...subject], {
-    stdio: 'ignore',
-  })
-  const server = replaced('nginx/latchkey.conf', [
-    ['server 127.0.0.1:8000;', `server ${upstream};`],
-    ['listen 443 ssl;', `listen 127.0.0.1:${port} ssl;`],
-    ['listen [::]:443 ssl;', ''],
-    ['/etc/ssl/auth.example.com.pem', certificate],
-    ['/etc/ssl/auth.example.com.key', key],
-  ])
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (name) => `${name}_temp_path ${folder}/${name};`,
-  )
-  const own = ['daemon off;', `pid ${folder}/pid;`, 'events {}', 'http {', 'access_log off;', ...paths, server, '}']
-  await writeFile(join(folder, 'nginx.conf'), own.join('\n'))
-  return spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-e', 'stderr'], { stdio: ['ignore', 'ignore', 'inherit'] })
-}
-
-async function startCaddy({ folder, port, upstream }: Addresses): Promise<ChildProcess> {
-  const site = replaced('caddy/Caddyfile', [
-    ['auth.example.com {', `https://auth.example.com:${port} {\n\ttls internal`],
-    ['127.0.0.1:8000', upstream],
-  ])
-  const own = `{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n${site}`
-  await writeFile(join(folder, 'Caddyfile'), own)
-  const options = ['run', '--config', join(folder, 'Caddyfile'), '--adapter', 'caddyfile']
-  const env = { PATH: process.env['PATH'], HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder }
-  return spawn('caddy', options, { env, stdio: 'ignore' })
-}
-
-interface Reply {
-  readonly status: number
-  readonly headers: Record<string, unknown>
-}
-
-const proxies = [
-  { name: 'nginx', version: ['-v'], start: startNginx },
-  { name: 'caddy', version: ['version'], start: startCaddy },
-]
-
-describe.each(proxies)('the service behind $name as deploy/ has it, with TLS', ({ name, version, start }) => {
+describe.each([nginx, caddy, haproxy])('the service behind $name as deploy/ has it, with TLS', (proxy) => {
   test('sees the address of the client and nobody else’s, and shows its metrics to nobody', async ({ skip }) => {
-    if (spawnSync(name, version).error) {
-      console.log(`The test of ${name} is skipped: there is no ${name}.`)
-      return skip(`there is no ${name}`)
-    }
+    const lack = lacksProxy(proxy)
+    if (lack !== undefined) return skip(lack)
     const { app, sql } = await startService({ TRUSTED_PROXIES: '127.0.0.1/32', METRICS: 'open', HSTS: 'on' })
     await app.listen({ host: '127.0.0.1', port: 0 })
-    const upstream = app.listeningOrigin.replace('http://', '')
-    const port = await freePort()
-    const child = await start({ folder: await temporaryFolder(), port, upstream })
-    cleanUp(async () => {
-      child.kill()
-      if (child.exitCode === null) await once(child, 'exit')
-    })
-    const send = (method: string, path: string, body = '', headers: Record<string, string> = {}) =>
-      new Promise<Reply>((resolve, reject) => {
-        const at = { host: '127.0.0.1', port, servername: 'auth.example.com', rejectUnauthorized: false, agent: false }
-        const all = { host: 'auth.example.com', 'content-length': String(Buffer.byteLength(body)), ...headers }
-        const sent = request({ ...at, method, path, headers: all }, (reply) => {
-          reply.resume().on('end', () => resolve({ status: reply.statusCode ?? 0, headers: reply.headers }))
-        })
-        sent.on('error', reject).end(body)
-      })
-    const status = async (path: string) => (await send('GET', path)).status
-    await vi.waitUntil(
-      () =>
-        status('/ready').then(
-          (code) => code === 200,
-          () => false,
-        ),
-      { timeout: 20_000, interval: 100 },
-    )
+    const port = await startProxy(proxy, [app.listeningOrigin.replace('http://', '')])
 
     const person = JSON.stringify({ email: 'ada@example.com', password })
     const json = { 'content-type': 'application/json', 'x-forwarded-for': '203.0.113.7' }
-    const registered = await send('POST', '/api/v1/users/', person, json)
+    const registered = await sendTo(port, 'POST', '/api/v1/users/', person, json)
     expect([registered.status, registered.headers['strict-transport-security']]).toEqual([
       201,
       'max-age=31536000; includeSubDomains',
     ])
     expect(await sql`select distinct ip from audit_events`).toEqual([{ ip: '127.0.0.1' }])
-    expect(await status('/metrics')).toBe(404)
-    expect((await send('POST', '/api/v1/users/', 'x'.repeat(70_000), json)).status).toBe(413)
+    const paths = ['/metrics', '/metrics/', '/%6detrics', '//metrics', '/metrics?a=b']
+    for (const path of paths) expect([path, (await sendTo(port, 'GET', path)).status]).toEqual([path, 404])
+    expect((await sendTo(port, 'POST', '/api/v1/users/', 'x'.repeat(70_000), json)).status).toBe(413)
   })
 })

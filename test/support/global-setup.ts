@@ -8,7 +8,10 @@ import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.
 
 declare module 'vitest' {
   interface ProvidedContext {
+    /** For whoever makes and migrates databases. */
     serverUrl: string
+    /** For the service; not the same where a pooler is in between. */
+    serviceUrl: string
     template: string
   }
 }
@@ -21,6 +24,7 @@ export default async function setUp(project: TestProject) {
   await admin.unsafe(`create database ${template}`)
   await migrateDatabase(databaseUrl(server.url, template))
   project.provide('serverUrl', server.url)
+  project.provide('serviceUrl', server.serviceUrl ?? server.url)
   project.provide('template', template)
 
   return async () => {
@@ -30,9 +34,10 @@ export default async function setUp(project: TestProject) {
   }
 }
 
-async function startServer(): Promise<{ url: string; stop: () => Promise<void> }> {
-  const url = process.env['TEST_DATABASE_URL']
-  if (url) return { url, stop: async () => {} }
+async function startServer(): Promise<{ url: string; serviceUrl?: string; stop: () => Promise<void> }> {
+  const serviceUrl = process.env['TEST_DATABASE_URL']
+  const url = process.env['TEST_DATABASE_OWNER_URL'] ?? serviceUrl
+  if (url && serviceUrl) return { url, serviceUrl, stop: async () => {} }
   const dataDir = await mkdtemp(join(tmpdir(), 'latchkey-test-'))
   // As root, Postgres runs as another user, who has to get through.
   await chmod(dataDir, 0o755)

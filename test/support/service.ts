@@ -11,6 +11,7 @@ import { databaseUrl } from './global-setup.ts'
 export const secretKey = 'a-key-for-tests-0123456789-abcdefghijklmnop'
 
 export interface TestDatabase {
+  /** For the service. */
   readonly url: string
   /** For looking at rows and for moving time by writing them. */
   readonly sql: postgres.Sql
@@ -21,14 +22,13 @@ export async function cloneDatabase({ empty = false } = {}): Promise<TestDatabas
   const name = `latchkey_${randomUUID().replaceAll('-', '')}`
   const admin = connectAlone(inject('serverUrl'))
   await admin.unsafe(empty ? `create database ${name}` : `create database ${name} template ${inject('template')}`)
-  const url = databaseUrl(inject('serverUrl'), name)
-  const sql = connectAlone(url)
+  const sql = connectAlone(databaseUrl(inject('serverUrl'), name))
   cleanUp(async () => {
     await sql.end()
     await admin.unsafe(`drop database if exists ${name} with (force)`)
     await admin.end()
   })
-  return { url, sql }
+  return { url: databaseUrl(inject('serviceUrl'), name), sql }
 }
 
 /** The configuration that the environment of a test makes, with limits off unless a test wants them. */
