@@ -194,18 +194,8 @@ describe('what is delivered', () => {
       tokens.refresh_token,
       rotated.refresh_token,
     ]
-    for (const secret of [
-      ...secrets,
-      'secret',
-      'lko_',
-      'lkr_',
-      'eyJ',
-      '127.0.0.1',
-      '$argon2',
-      'select ',
-      email.split('@')[0],
-    ])
-      expect(bytes).not.toContain(secret)
+    const parts = ['secret', 'lko_', 'lkr_', 'eyJ', '127.0.0.1', '$argon2', 'select ', email.split('@')[0] ?? '']
+    expect([...secrets, ...parts].filter((text) => bytes.includes(text))).toEqual([])
     expect(collector.spans.every(({ events, statusMessage }) => events === 0 && statusMessage === '')).toBe(true)
     expect(collector.deliveries[0]?.headers).toMatchObject({
       'x-tenant': 'secret header',
@@ -271,12 +261,11 @@ describe('a collector', () => {
     const server = startServer({ ...onDatabase(database.url), OTEL_EXPORTER_OTLP_ENDPOINT: collector.url })
     const base = await server.listening
     expect((await send(`${base}/api/v1/me`)).status).toBe(401)
-    const signalled = performance.now()
     server.child.kill('SIGTERM')
     const { code, output } = await server.exited
     expect([code, output]).toEqual([0, expect.not.stringContaining('killed')])
-    expect(collector.deliveries).toHaveLength(1)
-    expect(performance.now() - signalled).toBeLessThan(5000)
+    // One second; the delivery itself would be given three.
+    expect(performance.now() - (collector.deliveries.at(-1)?.at ?? 0)).toBeLessThan(2500)
   })
 })
 

@@ -22,14 +22,14 @@ export interface Span {
 
 /** A collector that takes OTLP by HTTP and keeps what it was sent. */
 export class Collector {
-  readonly deliveries: Array<{ readonly headers: NodeJS.Dict<string | string[]>; readonly body: Buffer }> = []
+  readonly deliveries: Array<{ headers: NodeJS.Dict<string | string[]>; body: Buffer; at: number }> = []
   /** What it answers to a delivery. */
   status = 200
   /** Sends no answer while it is set. */
   isSilent = false
   readonly #server = createServer((request, response) => {
     void buffer(request).then((body) => {
-      if (request.url === '/v1/traces') this.deliveries.push({ headers: request.headers, body })
+      if (request.url === '/v1/traces') this.deliveries.push({ headers: request.headers, body, at: performance.now() })
       if (!this.isSilent) response.writeHead(request.url === '/v1/traces' ? this.status : 404).end()
     })
   })
