@@ -21,15 +21,14 @@ export class Budget {
   readonly #whole: number
   #left: number
   #slowest = 0
-  /** Those on whose behalf it is spent, where several share it. */
-  readonly sharers: readonly Sharer[]
+  #sharers: readonly Sharer[]
   /** What the trace of the request is known by, where requests are traced. */
   trace: unknown
 
   constructor(ms = budgetMs, sharers = nobodyElse) {
     this.#whole = ms
     this.#left = ms
-    this.sharers = sharers
+    this.#sharers = sharers
   }
 
   /** For a statement that several requests share: each of them pays for it when it is settled. */
@@ -51,6 +50,11 @@ export class Budget {
     return this.#left
   }
 
+  /** Those on whose behalf it is spent, where several share it. */
+  get sharers(): readonly Sharer[] {
+    return this.#sharers
+  }
+
   /**
    * Throws `DatabaseError` when a statement must not begin: too little is left, or its answer, after `roundTrips` as slow
    * as the slowest so far, would come when nobody can be told any more.
@@ -67,7 +71,9 @@ export class Budget {
 
   /** Takes what was spent from the budgets of all who shared it. */
   settle(): void {
-    for (const { payer } of this.sharers) if (payer) payer.#pay(this)
+    for (const { payer } of this.#sharers) if (payer) payer.#pay(this)
+    // A connection that was opened meanwhile keeps this budget as long as it lives.
+    this.#sharers = nobodyElse
   }
 
   /** The request has been answered: what it started and goes on has no limit but those of each statement, and no trace. */

@@ -59,7 +59,7 @@ export async function traceRequests(app: FastifyInstance, options: TraceOptions)
     instrumentHooks: false,
     instrumentHandler: false,
     recordExceptions: false,
-    ignorePaths: ({ url }) => untraced.has(url),
+    ignorePaths: ({ url }) => untraced.has(url.split('?', 1)[0] ?? ''),
     requestHook: nameRequest,
   })
   instrumentation.setTracerProvider(provider)

@@ -34,8 +34,8 @@ export const traceSettings = group({
 function headersIn(list: string): Readonly<Record<string, string>> | undefined {
   try {
     const headers = listOf(list).map((item) => {
-      const [name = '', ...rest] = item.split('=')
-      const header = [name.trim(), decodeURIComponent(rest.join('=').trim())] as const
+      const [, name = '', value = ''] = /^([^=]+)=(.*)$/.exec(item) ?? []
+      const header = [name.trim(), decodeURIComponent(value.trim())] as const
       validateHeaderName(header[0])
       validateHeaderValue(...header)
       return header

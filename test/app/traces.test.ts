@@ -69,7 +69,7 @@ describe('a request', () => {
 
   test('that no caller traces begins a trace, and those of monitors do not', async () => {
     const { collector, app } = await traced()
-    for (const url of ['/health', '/ready', '/metrics', '/api/v1/me']) await app.inject(url)
+    for (const url of ['/health', '/ready?verbose', '/metrics', '/api/v1/me']) await app.inject(url)
     await app.close()
     const roots = collector.spans.filter(({ kind }) => kind === 'server')
     expect(roots.map(({ name, parentId }) => [name, parentId])).toEqual([
