@@ -4,6 +4,9 @@ COPY package.json package-lock.json ./
 # Our own optional dependencies are a Node and a PostgreSQL for development. `--omit=optional` would also leave out the
 # native parts of argon2 and bcrypt, so ours are taken off the list instead.
 RUN npm pkg delete optionalDependencies && npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+# `--build-arg TRACES=on`: with the packages that OTEL_EXPORTER_OTLP_ENDPOINT needs.
+ARG TRACES=off
+RUN if [ "$TRACES" = on ]; then npm run install:traces; fi
 
 FROM node:26-slim
 WORKDIR /app

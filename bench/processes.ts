@@ -61,7 +61,10 @@ export interface ServiceProcess {
 }
 
 /** The service as `npm start` runs it in production, its log going to /dev/null. */
-export async function startService(databaseUrl: string): Promise<ServiceProcess> {
+export async function startService(
+  databaseUrl: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<ServiceProcess> {
   const port = await freePort()
   const base = `http://127.0.0.1:${port}`
   const env = {
@@ -75,6 +78,7 @@ export async function startService(databaseUrl: string): Promise<ServiceProcess>
     RATE_LIMITS: 'off',
     METRICS: 'open',
     NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? '',
+    ...settings,
   }
   const started = performance.now()
   const child = spawn(process.execPath, startArguments(), { env, cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
@@ -91,6 +95,13 @@ export async function startLimits(settings: LimitSettings): Promise<string> {
   const child = fork(new URL('limits.ts', import.meta.url))
   endsWith(child)
   return `http://127.0.0.1:${await ask<number>(child, settings)}`
+}
+
+/** A collector of traces in a process of its own; resolves to its address. */
+export async function startCollector(): Promise<string> {
+  const child = fork(new URL('collector.ts', import.meta.url))
+  endsWith(child)
+  return `http://127.0.0.1:${await ask<number>(child, {})}`
 }
 
 /** Runs one job in a process of its own. */

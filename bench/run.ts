@@ -7,7 +7,7 @@ import { gateWidth } from './limits.ts'
 import { benchPassword, type Load } from './load.ts'
 import { runPgbench } from './pgbench.ts'
 import { isInstalled, runLoad, type ServiceProcess, startLimits } from './processes.ts'
-import { poolSize, startPostgres, startService, stopEverything } from './processes.ts'
+import { poolSize, startCollector, startPostgres, startService, stopEverything } from './processes.ts'
 import { isMissed, median, report, type Row, rowOf } from './report.ts'
 import { someHeads, tokenOf, writeRows } from './rows.ts'
 
@@ -72,6 +72,7 @@ async function compareWithLimits() {
     await inTurns('/refresh ÷ bare rotation, 4', refreshBy(4)),
     await inTurns('/refresh ÷ bare rotation, 16', refreshBy(16), 1.2),
     await inTurns('/refresh ÷ bare rotation, 64', refreshBy(64), 1.6),
+    await compareTraces(url, service, accessTokens),
     ...(await compareLogins(service, limits)),
     await compareUnderLogins(service, accessTokens),
   ]
@@ -85,6 +86,20 @@ async function compareWithLimits() {
   })
   const pgbench = isInstalled('pgbench') ? await runPgbench(url, 3) : 'not installed'
   return { rows, connections, readyMs: Math.round(service.readyMs), pgbench }
+}
+
+/** What it costs to trace every request. */
+async function compareTraces(url: string, untraced: ServiceProcess, items: string[]): Promise<Row> {
+  const traced = await startService(url, { OTEL_EXPORTER_OTLP_ENDPOINT: await startCollector() })
+  const ownItems = await Promise.all(usernames(connections).map((username) => accessTokenOf(traced, username)))
+  const load = (of: ServiceProcess, duration: number) =>
+    runLoad({ base: of.base, route: 'me', items: of === traced ? ownItems : items, connections, seconds: duration })
+  for (const of of [traced, untraced]) await load(of, 1)
+  const pairs: Pair[] = []
+  for (const _ of rounds)
+    pairs.push({ service: await load(traced, seconds), limit: (await load(untraced, seconds)).perSecond })
+  await traced.stop()
+  return rowOf('/me with traces ÷ without', pairs)
 }
 
 /** Logins against a bare route with the same statements, and against argon2 alone; two for each place in the gate. */

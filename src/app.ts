@@ -18,6 +18,7 @@ import openapi from './plugins/openapi.ts'
 import rateLimit from './plugins/rate-limit.ts'
 import { refuseConnection } from './plugins/refuse-connection.ts'
 import requestLimit from './plugins/request-limit.ts'
+import traces from './plugins/traces.ts'
 import { requireAccessMark } from './routes/authenticate.ts'
 import routes from './routes/index.ts'
 
@@ -67,6 +68,7 @@ async function assemble(app: FastifyInstance, config: AppConfig): Promise<void> 
   requireAccessMark(app)
   app.addHook('onResponse', logRequests)
   await app.register(errors)
+  await app.register(traces, config.traces)
   await app.register(leaving)
   await app.register(metrics)
   await app.register(headers, network)

@@ -7,6 +7,7 @@ import { tokenSettings } from '#src/features/tokens/tokens.settings.ts'
 import { limitSettings } from '#src/plugins/limits.settings.ts'
 import { metricsSettings } from '#src/plugins/metrics.settings.ts'
 import { networkSettings } from '#src/plugins/network.settings.ts'
+import { traceSettings } from '#src/plugins/traces.settings.ts'
 import { routeSettings } from '#src/routes/routes.settings.ts'
 import { serviceSettings } from './service.settings.ts'
 import { fromFiles, type Group, type Place, configOf, type Variables, valueOf } from './settings.ts'
@@ -23,6 +24,7 @@ const groups = {
   limits: limitSettings,
   network: networkSettings,
   metrics: metricsSettings,
+  traces: traceSettings,
   sweep: sweepSettings,
 }
 

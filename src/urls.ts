@@ -19,6 +19,10 @@ export const redisUrlFault = judge(
   /^rediss?:\/\//,
   `a URL such as redis://:password@redis.example.com:6379; ${withPassword}`,
 )
+export const collectorUrlFault = judge(
+  /^https?:\/\/[^\s?#]+$/,
+  'a URL such as http://collector:4318, without a query or a fragment',
+)
 const singleDatabaseFault = judge(
   /^postgres(ql)?:\/\//,
   `a URL such as postgres://user:password@host:5432/database; ${withPassword}`,

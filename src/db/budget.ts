@@ -8,15 +8,32 @@ const leastMs = 100
 
 const budgets = new AsyncLocalStorage<Budget>()
 
+/** One of those who share a statement. */
+interface Sharer {
+  /** The budget of its request. */
+  readonly payer: Budget | undefined
+}
+
+const nobodyElse: readonly Sharer[] = []
+
 /** What one request may still spend on the database; its passwords and its body do not count. */
 export class Budget {
   readonly #whole: number
   #left: number
   #slowest = 0
+  #sharers: readonly Sharer[]
+  /** What the trace of the request is known by, where requests are traced. */
+  trace: unknown
 
-  constructor(ms = budgetMs) {
+  constructor(ms = budgetMs, sharers = nobodyElse) {
     this.#whole = ms
     this.#left = ms
+    this.#sharers = sharers
+  }
+
+  /** For a statement that several requests share: each of them pays for it when it is settled. */
+  static sharedBy(sharers: readonly Sharer[]): Budget {
+    return new Budget(budgetMs, sharers)
   }
 
   /** That of the request that is being served, if there is one. */
@@ -33,6 +50,11 @@ export class Budget {
     return this.#left
   }
 
+  /** Those on whose behalf it is spent, where several share it. */
+  get sharers(): readonly Sharer[] {
+    return this.#sharers
+  }
+
   /**
    * Throws `DatabaseError` when a statement must not begin: too little is left, or its answer, after `roundTrips` as slow
    * as the slowest so far, would come when nobody can be told any more.
@@ -47,15 +69,22 @@ export class Budget {
     if (roundTrips !== undefined) this.#slowest = Math.max(this.#slowest, ms / roundTrips)
   }
 
-  /** Takes what another budget has spent on behalf of this one. */
-  pay(other: Budget): void {
-    this.#left -= other.#whole - other.#left
-    this.#slowest = Math.max(this.#slowest, other.#slowest)
+  /** Takes what was spent from the budgets of all who shared it. */
+  settle(): void {
+    for (const { payer } of this.#sharers) if (payer) payer.#pay(this)
+    // A connection that was opened meanwhile keeps this budget as long as it lives.
+    this.#sharers = nobodyElse
   }
 
-  /** The request has been answered: what it started and goes on has no limit but those of each statement. */
+  /** The request has been answered: what it started and goes on has no limit but those of each statement, and no trace. */
   lift(): void {
     this.#left = Infinity
     this.#slowest = 0
+    this.trace = undefined
+  }
+
+  #pay(other: Budget): void {
+    this.#left -= other.#whole - other.#left
+    this.#slowest = Math.max(this.#slowest, other.#slowest)
   }
 }

@@ -20,6 +20,9 @@ const poolOptions: DriverOptions = {
   connection: { application_name: 'latchkey', statement_timeout: limits.statement, lock_timeout: limits.lock },
 }
 
+/** Runs an attempt of a statement and tells somebody of it. */
+export type Follow = (query: Compiled, budget: Budget, attempt: () => Promise<unknown>) => Promise<unknown>
+
 /** The pool: a bounded queue, a time limit for every statement, one more try, pauses between connects that fail. */
 export class Database {
   #free: number
@@ -31,12 +34,14 @@ export class Database {
   readonly #connects: Connects
   readonly #closesIdle: NodeJS.Timeout
   readonly #onProblem: (message: string) => void
+  readonly #follow: Follow | undefined
   readonly size: number
 
-  constructor(url: string, size: number, onProblem: (message: string) => void = () => {}) {
+  constructor(url: string, size: number, onProblem: (message: string) => void = () => {}, follow?: Follow) {
     this.#connects = new Connects(addressesOf(url, poolOptions))
     this.#free = size
     this.#onProblem = onProblem
+    this.#follow = follow
     this.#closesIdle = setInterval(() => this.#closeIdle(performance.now() - idleMs), idleMs / 4).unref()
     this.size = size
   }
@@ -80,7 +85,12 @@ export class Database {
     await Promise.all([...this.#open].map((connection) => connection.close(seconds)))
   }
 
-  async #attempt(query: Compiled, values: never[], budget: Budget): Promise<unknown> {
+  #attempt(query: Compiled, values: never[], budget: Budget): Promise<unknown> {
+    if (this.#follow === undefined) return this.#try(query, values, budget)
+    return this.#follow(query, budget, () => this.#try(query, values, budget))
+  }
+
+  async #try(query: Compiled, values: never[], budget: Budget): Promise<unknown> {
     budget.requireRest()
     const connection = this.#takeIdle() ?? (await this.#take(budget))
     try {

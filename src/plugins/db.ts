@@ -21,7 +21,8 @@ declare module 'fastify' {
 export default fp<Config['database'] & { readonly url: string }>(
   async (app, { url, poolSize, migrate }) => {
     await (migrate ? migrateDatabase(url) : requireCurrentSchema(url))
-    const db = new Database(url, poolSize, (message) => app.log.warn(message))
+    const { traces } = app
+    const db = new Database(url, poolSize, (message) => app.log.warn(message), traces?.follow)
     app.decorate('db', db)
     app.addHook('onClose', () => db.close())
     const probe = openProbe(url)
@@ -31,6 +32,7 @@ export default fp<Config['database'] & { readonly url: string }>(
     app.decorateRequest('databaseBudget', null)
     app.addHook('onRequest', (request, _reply, done) => {
       request.databaseBudget = new Budget()
+      traces?.join(request, request.databaseBudget)
       request.databaseBudget.run(done)
     })
     // What follows a body runs in the context of the socket that brought it.
@@ -43,5 +45,5 @@ export default fp<Config['database'] & { readonly url: string }>(
       done()
     })
   },
-  { name: 'db' },
+  { name: 'db', dependencies: ['traces'] },
 )

@@ -65,8 +65,22 @@ describe('the settings', () => {
       'METRICS_TOKEN: is never asked for with METRICS=open',
     ],
     [{ CORS_ORIGINS: '*' }, 'CORS_ORIGINS: must be'],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4318' }, 'OTEL_EXPORTER_OTLP_ENDPOINT: must be'],
+    [{ OTEL_EXPORTER_OTLP_HEADERS: 'key' }, 'OTEL_EXPORTER_OTLP_HEADERS: must be'],
+    [{ OTEL_EXPORTER_OTLP_HEADERS: 'key=%zz' }, 'OTEL_EXPORTER_OTLP_HEADERS: must be'],
+    [{ OTEL_EXPORTER_OTLP_HEADERS: 'key=a%0Ab' }, 'OTEL_EXPORTER_OTLP_HEADERS: must be'],
+    [{ OTEL_TRACES_SAMPLER: 'jaeger_remote' }, 'OTEL_TRACES_SAMPLER: must be one of'],
+    [{ OTEL_TRACES_SAMPLER_ARG: '1.5' }, 'OTEL_TRACES_SAMPLER_ARG: must match'],
   ])('refuse %j', (variables, fault) => {
     expect(faultsOf(variables)).toContain(fault)
+  })
+
+  test('take the headers of a collector as OpenTelemetry writes them', () => {
+    const { traces } = readConfig({
+      OTEL_EXPORTER_OTLP_HEADERS: 'authorization=Bearer%20a==, x-tenant = one',
+      OTEL_TRACES_SAMPLER_ARG: '0.25',
+    })
+    expect(traces).toMatchObject({ headers: { authorization: 'Bearer a==', 'x-tenant': 'one' }, share: 0.25 })
   })
 
   test('are accepted in production when nothing is missing', () => {

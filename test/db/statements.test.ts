@@ -7,6 +7,7 @@ import { insertEvent } from '#src/features/audit/audit.sql.ts'
 import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
 import { endSessionsExcept, sessionsOfUser, sessionStates } from '#src/features/sessions/sessions.sql.ts'
 import type { Database } from '#src/db/database.ts'
+import { statementNames } from '#src/plugins/statement-names.ts'
 import { type Compiled, type NoInput, statement } from '#src/db/statement.ts'
 import { signedUp } from '#test/support/actors.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
@@ -28,6 +29,12 @@ await sql`create temporary table import_trial (like users including all)`
 test('statements are exported by the *.sql.ts, where they are found', () => {
   const written = globSync('src/**/*.ts').flatMap((file) => readFileSync(file, 'utf8').match(/= statement\b/g) ?? [])
   expect(found).toHaveLength(written.length)
+})
+
+test('no two statements have the same name: traces know them by it', async () => {
+  const known = await statementNames()
+  expect(found.map(({ statement }) => known.get(statement))).toEqual(found.map(({ name }) => name))
+  expect(new Set(found.map(({ name }) => name)).size).toBe(found.length)
 })
 
 describe('the SQL of', () => {

@@ -103,7 +103,7 @@ export function makeRotations(db: Database): Rotations {
 
   async function together(group: Asked[]): Promise<Array<Grant | undefined>> {
     const grants = Array.from<Grant | undefined>({ length: group.length })
-    const budget = new Budget()
+    const budget = Budget.sharedBy(group)
     try {
       const rows = await budget.run(() => db.rows(rotateRefreshTokens, listsOf(group)))
       for (const { place, ...grant } of rows) grants[place - 1] = grant
@@ -111,7 +111,7 @@ export function makeRotations(db: Database): Rotations {
       if (error instanceof Problem) throw error
       // One of them made it fail: each learns alone what becomes of it.
     } finally {
-      for (const { payer } of group) payer.pay(budget)
+      budget.settle()
     }
     return grants
   }

@@ -13,12 +13,12 @@ export function makeSessionStates(db: Database): SessionStates {
     const states = Array.from<SessionState | undefined>({ length: asked.length })
     const sessionIds = asked.map(({ claims }) => claims.sessionId)
     const userIds = asked.map(({ claims }) => claims.userId)
-    const budget = new Budget()
+    const budget = Budget.sharedBy(asked)
     try {
       const rows = await budget.run(() => db.rows(sessionStates, { sessionIds, userIds }))
       for (const { place, ...state } of rows) states[place - 1] = state
     } finally {
-      for (const { payer } of asked) payer?.pay(budget)
+      budget.settle()
     }
     return states
   }
