@@ -1,6 +1,6 @@
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { Client } from './clients.ts'
 import { Cluster } from './cluster.ts'
 import { type Fault, faults, type Machines } from './faults.ts'

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import type postgres from 'postgres'
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 
 type Row = Record<string, string>
 

@@ -1,4 +1,4 @@
-import { connectAlone } from '#src/db/database.ts'
+import { connectAlone } from '#src/db/connect-alone.ts'
 import { databaseUrl } from './global-setup.ts'
 
 /** The role that a server has for the service. */
