@@ -64,9 +64,25 @@ function withoutSecrets(span: ReadableSpan): ReadableSpan {
   const status = attributes['http.response.status_code']
   const isError = typeof status === 'number' ? status >= 500 : span.status.code === SpanStatusCode.ERROR
   if (typeof status === 'number' && isError) attributes['error.type'] = String(status)
-  return Object.create(span, {
-    attributes: { value: attributes },
-    events: { value: [] },
-    status: { value: { code: isError ? SpanStatusCode.ERROR : SpanStatusCode.UNSET } },
-  }) as ReadableSpan
+  const { name, kind, parentSpanContext, startTime, endTime, duration, ended, links, resource } = span
+  // A plain object: one that inherits from the span takes three times as long to serialize.
+  return {
+    name,
+    kind,
+    ...(parentSpanContext && { parentSpanContext }),
+    startTime,
+    endTime,
+    duration,
+    ended,
+    links,
+    resource,
+    spanContext: () => span.spanContext(),
+    instrumentationScope: span.instrumentationScope,
+    attributes,
+    events: [],
+    status: { code: isError ? SpanStatusCode.ERROR : SpanStatusCode.UNSET },
+    droppedAttributesCount: 0,
+    droppedEventsCount: 0,
+    droppedLinksCount: 0,
+  }
 }
