@@ -1,13 +1,13 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { password } from '#test/support/actors.ts'
 import { eventually } from '#test/support/mail.ts'
 import { freePort, send } from '#test/support/process.ts'
 import { installPython, lacksPython } from '#test/support/python.ts'
 import { secretKey } from '#test/support/service.ts'
-import { buildImage, type Engine, lacksForImage, makeBase, openEngine } from './engine.ts'
+import { buildImage, lacksForImage, makeBase, openEngine } from './engine.ts'
 import { startPostgres } from './postgres.ts'
 
 interface Package {
@@ -39,19 +39,15 @@ if (lacksForImage !== undefined) {
   test('The image', ({ skip }) => skip(lacksForImage))
 }
 
-describe.skipIf(lacksForImage !== undefined)('the image', () => {
-  let engine: Engine
+describe.skipIf(lacksForImage !== undefined)('the image', async () => {
+  if (lacksForImage !== undefined) return
+  const engine = await openEngine()
+  await makeBase(engine)
+  await buildImage(engine, name)
   /** Where its files are. */
-  let files: string
+  const files = await engine('podman', 'image', 'mount', name)
   const paths = (folder: string) => readdirSync(join(files, folder), { recursive: true, encoding: 'utf8' })
   const json = (path: string) => JSON.parse(readFileSync(join(files, path), 'utf8')) as unknown
-
-  beforeAll(async () => {
-    engine = await openEngine()
-    await makeBase(engine)
-    await buildImage(engine, name)
-    files = await engine('podman', 'image', 'mount', name)
-  }, 300_000)
 
   test('has the service, what it needs, and nothing of development', async () => {
     expect(readdirSync(join(files, 'app')).toSorted()).toEqual(
