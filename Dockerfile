@@ -1,18 +1,24 @@
 FROM node:26-slim AS build
-WORKDIR /app
+# The bill of materials calls the service by the name of its folder.
+WORKDIR /latchkey
 COPY package.json package-lock.json ./
 # Our own optional dependencies are a Node and a PostgreSQL for development. `--omit=optional` would also leave out the
-# native parts of argon2 and bcrypt, so ours are taken off the list instead.
-RUN npm pkg delete optionalDependencies && npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+# native parts of argon2 and bcrypt, so ours are taken off the list instead; the rest of what is for development too,
+# because a bill of materials calls what is on the list and not there a fault.
+RUN npm pkg delete optionalDependencies devDependencies workspaces \
+  && npm ci --ignore-scripts --no-audit --no-fund
 # `--build-arg TRACES=on`: with the packages that OTEL_EXPORTER_OTLP_ENDPOINT needs.
 ARG TRACES=off
-RUN if [ "$TRACES" = on ]; then npm run install:traces; fi
+RUN if [ "$TRACES" = on ]; then npm run install:traces -- --save; fi
+# An address such as git@host:path is no URI, which CycloneDX asks for.
+RUN npm sbom --sbom-format=cyclonedx --sbom-type=application >sbom.cdx.json \
+  && sed -i 's|"git@\([^:"]*\):|"ssh://git@\1/|' sbom.cdx.json
 
 FROM node:26-slim
 WORKDIR /app
 ENV NODE_ENV=production ENVIRONMENT=production HOST=0.0.0.0 PORT=8000
-COPY --from=build /app/package.json ./
-COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /latchkey/package.json /latchkey/sbom.cdx.json ./
+COPY --from=build /latchkey/node_modules ./node_modules
 COPY drizzle ./drizzle
 COPY src ./src
 USER node

@@ -4,7 +4,7 @@ import { retryReporter } from './test/support/retry-reporter.ts'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/{browser,clients,deploy,examples}/**'],
+    exclude: ['test/{browser,clients,deploy,examples,image}/**'],
     globalSetup: 'test/support/global-setup.ts',
     isolate: false,
     // Many tests wait for processes of their own.

@@ -1,8 +1,9 @@
-import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { readConfig } from '#src/config.ts'
+import { installPython, lacksPython } from '#test/support/python.ts'
 import { secretKey } from '#test/support/service.ts'
 
 const root = new URL('../..', import.meta.url).pathname
@@ -12,22 +13,16 @@ const files = ['namespace', 'config', 'migration', 'deployment', 'service', 'sca
 )
 /** It brings the schemas that Kubernetes publishes. */
 const judge = 'kubernetes-validate==1.37.0'
-const lacks =
-  spawnSync('python3', ['-c', 'import ensurepip, venv']).status === 0
-    ? undefined
-    : 'skipped: there is no python3 with venv'
 
 test('the manifests are what Kubernetes publishes as their schemas', { timeout: 300_000 }, ({ skip }) => {
-  if (lacks !== undefined) {
-    console.log(`The test of the manifests is ${lacks}.`)
-    return skip(lacks)
+  if (lacksPython !== undefined) {
+    console.log(`The test of the manifests is ${lacksPython}.`)
+    return skip(lacksPython)
   }
-  const environment = join(root, 'node_modules/.cache/kubernetes-validate')
-  if (!existsSync(environment)) execFileSync('python3', ['-m', 'venv', environment])
-  execFileSync(join(environment, 'bin/pip'), ['install', '--quiet', '--disable-pip-version-check', judge])
+  const programs = installPython('kubernetes-validate', judge)
   for (const file of files) {
     const options = ['--strict', '--kubernetes-version', '1.30', join(folder, file)]
-    const { status, stdout, stderr } = spawnSync(join(environment, 'bin/kubernetes-validate'), options, {
+    const { status, stdout, stderr } = spawnSync(join(programs, 'kubernetes-validate'), options, {
       encoding: 'utf8',
     })
     expect([file, status, stdout + stderr]).toEqual([file, 0, expect.stringContaining('passed')])

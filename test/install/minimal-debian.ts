@@ -1,9 +1,11 @@
-import { spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { copyProject, environmentOf } from './toolchain.ts'
 import type { Project } from './project.ts'
 
+const run = promisify(execFile)
 const certificates = '/etc/ssl/certs/ca-certificates.crt'
 const limitMs = 300_000
 /** Programs find their libraries by /proc; the mount goes with the last of the processes. */
@@ -15,15 +17,11 @@ export function lacksForMinimalDebian(): string | undefined {
   return spawnSync('debootstrap', ['--version']).status === 0 ? undefined : 'not tried: needs debootstrap'
 }
 
-/** Makes a Debian with nothing but what every Debian has. */
-export function makeMinimalDebian(folder: string): void {
+/** Makes a Debian with nothing but what every Debian has, and the named packages. */
+export async function makeMinimalDebian(folder: string, ...packages: string[]): Promise<void> {
   const release = /^VERSION_CODENAME=(\w+)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'stable'
-  const { status, stderr } = spawnSync('debootstrap', ['--variant=minbase', release, folder], {
-    timeout: limitMs,
-    encoding: 'utf8',
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  if (status !== 0) throw new Error(`debootstrap ended with ${status}: ${stderr.trim()}`)
+  const include = packages.length > 0 ? [`--include=${packages.join(',')}`] : []
+  await run('debootstrap', ['--variant=minbase', ...include, release, folder], { timeout: limitMs })
   cpSync('/etc/resolv.conf', join(folder, 'etc/resolv.conf'))
   mkdirSync(join(folder, 'etc/ssl/certs'), { recursive: true })
   if (existsSync(certificates)) cpSync(certificates, join(folder, certificates))

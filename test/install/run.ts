@@ -68,7 +68,7 @@ async function inMinimalDebian(): Promise<void> {
   const debian = join(folder, 'debian')
   const lack = lacksForMinimalDebian()
   if (lack !== undefined) return tell('minimal Debian', async () => lack)
-  makeMinimalDebian(debian)
+  await makeMinimalDebian(debian)
   chmodSync(debian, 0o755)
   for (const { node, npm } of [trials[0], trials[2]] as Trial[])
     await tell(`minimal Debian, Node ${node}, npm ${npm}`, async () => {
