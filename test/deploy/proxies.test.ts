@@ -7,14 +7,14 @@ import { join } from 'node:path'
 import { describe, expect, test, vi } from 'vitest'
 import { password } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
-import { freePort, temporaryFolder } from '#test/support/process.ts'
-import { startService } from '#test/support/service.ts'
+import { freePort, onDatabase, type ServerProcess, startServer, temporaryFolder } from '#test/support/process.ts'
+import { cloneDatabase, startService } from '#test/support/service.ts'
 
 interface Addresses {
   readonly folder: string
   readonly port: number
-  /** Host and port of the service. */
-  readonly upstream: string
+  /** Host and port of each instance of the service. */
+  readonly upstreams: readonly string[]
 }
 
 const deploy = new URL('../../deploy/', import.meta.url).pathname
@@ -28,14 +28,14 @@ function replaced(file: string, changes: ReadonlyArray<readonly [string, string]
   return text
 }
 
-async function startNginx({ folder, port, upstream }: Addresses): Promise<ChildProcess> {
+async function startNginx({ folder, port, upstreams }: Addresses): Promise<ChildProcess> {
   const [certificate, key] = [join(folder, 'certificate.pem'), join(folder, 'key.pem')]
   const subject = ['-subj', '/CN=auth.example.com', '-days', '1', '-nodes']
   execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-keyout', key, '-out', certificate, ...subject], {
     stdio: 'ignore',
   })
   const server = replaced('nginx/latchkey.conf', [
-    ['server 127.0.0.1:8000;', `server ${upstream};`],
+    ['server 127.0.0.1:8000;', upstreams.map((upstream) => `server ${upstream};`).join('\n  ')],
     ['listen 443 ssl;', `listen 127.0.0.1:${port} ssl;`],
     ['listen [::]:443 ssl;', ''],
     ['/etc/ssl/auth.example.com.pem', certificate],
@@ -49,10 +49,10 @@ async function startNginx({ folder, port, upstream }: Addresses): Promise<ChildP
   return spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-e', 'stderr'], { stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
-async function startCaddy({ folder, port, upstream }: Addresses): Promise<ChildProcess> {
+async function startCaddy({ folder, port, upstreams }: Addresses): Promise<ChildProcess> {
   const site = replaced('caddy/Caddyfile', [
     ['auth.example.com {', `https://auth.example.com:${port} {\n\ttls internal`],
-    ['127.0.0.1:8000', upstream],
+    ['127.0.0.1:8000', upstreams.join(' ')],
   ])
   const own = `{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n${site}`
   await writeFile(join(folder, 'Caddyfile'), own)
@@ -71,39 +71,12 @@ const proxies = [
   { name: 'caddy', version: ['version'], start: startCaddy },
 ]
 
-describe.each(proxies)('the service behind $name as deploy/ has it, with TLS', ({ name, version, start }) => {
+describe.each(proxies)('the service behind $name as deploy/ has it, with TLS', (proxy) => {
   test('sees the address of the client and nobody else’s, and shows its metrics to nobody', async ({ skip }) => {
-    if (spawnSync(name, version).error) {
-      console.log(`The test of ${name} is skipped: there is no ${name}.`)
-      return skip(`there is no ${name}`)
-    }
+    if (isMissing(proxy)) return skip(`there is no ${proxy.name}`)
     const { app, sql } = await startService({ TRUSTED_PROXIES: '127.0.0.1/32', METRICS: 'open', HSTS: 'on' })
     await app.listen({ host: '127.0.0.1', port: 0 })
-    const upstream = app.listeningOrigin.replace('http://', '')
-    const port = await freePort()
-    const child = await start({ folder: await temporaryFolder(), port, upstream })
-    cleanUp(async () => {
-      child.kill()
-      if (child.exitCode === null) await once(child, 'exit')
-    })
-    const send = (method: string, path: string, body = '', headers: Record<string, string> = {}) =>
-      new Promise<Reply>((resolve, reject) => {
-        const at = { host: '127.0.0.1', port, servername: 'auth.example.com', rejectUnauthorized: false, agent: false }
-        const all = { host: 'auth.example.com', 'content-length': String(Buffer.byteLength(body)), ...headers }
-        const sent = request({ ...at, method, path, headers: all }, (reply) => {
-          reply.resume().on('end', () => resolve({ status: reply.statusCode ?? 0, headers: reply.headers }))
-        })
-        sent.on('error', reject).end(body)
-      })
-    const status = async (path: string) => (await send('GET', path)).status
-    await vi.waitUntil(
-      () =>
-        status('/ready').then(
-          (code) => code === 200,
-          () => false,
-        ),
-      { timeout: 20_000, interval: 100 },
-    )
+    const send = await openProxy(proxy, [app.listeningOrigin.replace('http://', '')])
 
     const person = JSON.stringify({ email: 'ada@example.com', password })
     const json = { 'content-type': 'application/json', 'x-forwarded-for': '203.0.113.7' }
@@ -113,7 +86,88 @@ describe.each(proxies)('the service behind $name as deploy/ has it, with TLS', (
       'max-age=31536000; includeSubDomains',
     ])
     expect(await sql`select distinct ip from audit_events`).toEqual([{ ip: '127.0.0.1' }])
-    expect(await status('/metrics')).toBe(404)
+    expect((await send('GET', '/metrics')).status).toBe(404)
     expect((await send('POST', '/api/v1/users/', 'x'.repeat(70_000), json)).status).toBe(413)
   })
+
+  test('answers every request while one of two instances after the other is started anew', async ({ skip }) => {
+    if (isMissing(proxy)) return skip(`there is no ${proxy.name}`)
+    const { url } = await cloneDatabase()
+    const ports = [await freePort(), await freePort()]
+    const instances = ports.map((port) => startInstance(url, port))
+    await Promise.all(instances.map(({ listening }) => listening))
+    const send = await openProxy(
+      proxy,
+      ports.map((port) => `127.0.0.1:${port}`),
+    )
+    const answers = new Map<number, number>()
+    let isOver = false
+    const client = async () => {
+      while (!isOver) {
+        const { status } = await send('POST', '/api/v1/token', 'username=nobody&password=none', form)
+        answers.set(status, (answers.get(status) ?? 0) + 1)
+      }
+    }
+    const clients = Promise.all(Array.from({ length: 4 }, client))
+    for (const [place, port] of ports.entries()) {
+      const other = ports[1 - place] ?? 0
+      await vi.waitUntil(async () => (await loginsOf(port)) > 0 && (await loginsOf(other)) > 0, { timeout: 20_000 })
+      instances[place]?.child.kill('SIGTERM')
+      expect((await instances[place]?.exited)?.code).toBe(0)
+      const before = await loginsOf(other)
+      await vi.waitUntil(async () => (await loginsOf(other)) > before, { timeout: 20_000 })
+      await startInstance(url, port).listening
+      await vi.waitUntil(async () => (await loginsOf(port)) > 0, { timeout: 20_000 })
+    }
+    isOver = true
+    await clients
+    expect([...answers.keys()]).toEqual([401])
+  })
 })
+
+const form = { 'content-type': 'application/x-www-form-urlencoded' }
+
+type Proxy = (typeof proxies)[number]
+
+function isMissing({ name, version }: Proxy): boolean {
+  const isSo = spawnSync(name, version).error !== undefined
+  if (isSo) console.log(`The test of ${name} is skipped: there is no ${name}.`)
+  return isSo
+}
+
+function startInstance(url: string, port: number): ServerProcess {
+  const environment = { ...onDatabase(url), PORT: String(port), TRUSTED_PROXIES: '127.0.0.1/32', DRAIN_SECONDS: '1' }
+  return startServer(environment)
+}
+
+/** How many logins an instance has seen. */
+async function loginsOf(port: number): Promise<number> {
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+  return Number(/^auth_logins_total\{outcome="failed"\} (\d+)$/m.exec(metrics)?.[1])
+}
+
+/** Starts the proxy before the instances; what it returns sends a request through it, on a connection of its own. */
+async function openProxy({ start }: Proxy, upstreams: string[]) {
+  const port = await freePort()
+  const child = await start({ folder: await temporaryFolder(), port, upstreams })
+  cleanUp(async () => {
+    child.kill()
+    if (child.exitCode === null) await once(child, 'exit')
+  })
+  const send = (method: string, path: string, body = '', headers: Record<string, string> = {}) =>
+    new Promise<Reply>((resolve, reject) => {
+      const at = { host: '127.0.0.1', port, servername: 'auth.example.com', rejectUnauthorized: false, agent: false }
+      const all = { host: 'auth.example.com', 'content-length': String(Buffer.byteLength(body)), ...headers }
+      const sent = request({ ...at, method, path, headers: all }, (reply) => {
+        reply.resume().on('end', () => resolve({ status: reply.statusCode ?? 0, headers: reply.headers }))
+      })
+      sent.on('error', reject).end(body)
+    })
+  const isUp = () =>
+    send('GET', '/ready').then(
+      ({ status }) => status === 200,
+      () => false,
+    )
+  await vi.waitUntil(isUp, { timeout: 20_000, interval: 100 })
+  return send
+}
