@@ -12,7 +12,7 @@ import { someHeads, tokenOf, writeRows } from './rows.ts'
 /** Several processes of the service on this machine against one, in turns: behind one port in two ways, and on a port each. */
 
 const connections = 32
-const seconds = 3
+const seconds = 2
 const rounds = [1, 2, 3]
 const routes = ['me', 'refresh', 'token'] as const
 type Route = (typeof routes)[number]
@@ -75,7 +75,7 @@ try {
     const items = { me: accessTokens, refresh: refreshTokens, token: strangers }[route]
     const base = processes.map((each) => each.base)
     const job = { base, route, items, connections: route === 'token' ? 4 * gateWidth() : connections }
-    const warm = await runLoad({ ...job, seconds: route === 'token' ? 0.5 : 2 })
+    const warm = await runLoad({ ...job, seconds: route === 'token' ? 0.1 : 1 })
     if (route === 'refresh') refreshTokens = warm.items
     const now = () => ({ postgres: cpuOf(postgres), service: processes.reduce((sum, { pid }) => sum + cpuOf(pid), 0) })
     const before = now()

@@ -1,7 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import { connectAlone, Database } from '#src/db/database.ts'
 import { makeCounters } from '#src/features/counters.ts'
-import { liveSessionCount } from '#src/features/sessions/sessions.sql.ts'
 import { sweep } from '#src/features/sessions/sweep.ts'
 import type { Side } from './large.ts'
 import { median } from './report.ts'
@@ -62,7 +61,6 @@ export async function measureSweep({ url, load }: Side) {
     firstBatchMs: results.flatMap(({ alone, beside }) => [alone.firstBatchMs, beside.firstBatchMs]),
     faults: results.flatMap(({ alone, beside }) => [...alone.faults, ...beside.faults]),
     again: await startAgain(url),
-    countMs: await timeCount(url),
   }
 }
 
@@ -74,20 +72,6 @@ async function startAgain(url: string) {
   await sql.end()
   const [first, second] = [await sweepFor(url, { days, seconds: 1 }), await sweepFor(url, { days, seconds: 1 })]
   return { dead: row?.dead, firstBatchMs: [first.firstBatchMs, second.firstBatchMs] }
-}
-
-/** Milliseconds of the count of live sessions, or what it failed with. */
-async function timeCount(url: string): Promise<number | string> {
-  const db = new Database(url, 1)
-  const started = performance.now()
-  try {
-    await db.row(liveSessionCount, {})
-    return performance.now() - started
-  } catch (error) {
-    return reasonOf(error)
-  } finally {
-    await db.close()
-  }
 }
 
 /** What the database said of it. */
