@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
-import { columns, columnTypes, type NoInput, type Parameters, statement } from '#src/db/statement.ts'
+import { columns, columnTypes, type Parameters, statement } from '#src/db/statement.ts'
 import { type LinkInput, upsertLinkMail } from '#src/features/recovery/links.sql.ts'
 import { oneTimeTokens, outbox, type User, users } from '#src/db/schema.ts'
 

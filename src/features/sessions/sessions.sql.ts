@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
-import { type NoInput, type Parameters, statement } from '#src/db/statement.ts'
+import { type Parameters, statement } from '#src/db/statement.ts'
 import { insertNotice } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from '#src/db/schema.ts'
 import type { RevokeReason } from './revoke-reasons.ts'

@@ -109,13 +109,14 @@ async function sumParts<Id>(
   signal?: AbortSignal,
 ): Promise<number | undefined> {
   let sum = 0
-  for (let after = first; !signal?.aborted;) {
+  let after = first
+  for (;;) {
+    if (signal?.aborted) return undefined
     const part = await countPart(after)
     sum += part?.count ?? 0
     if (!part || part.seen < partSize || part.last === null) return sum
     after = part.last
   }
-  return undefined
 }
 
 function untilEmpty({ signal }: SweepOptions, batch: () => Promise<number>): Step {
