@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { connectAlone } from '#src/db/database.ts'
-import { compareSides, connections, openSide } from './large.ts'
+import { compareSides, connections, openSide, type Side } from './large.ts'
 import { partitionTokens } from './partitions.ts'
 import { poolSize, startPostgres, stopEverything } from './processes.ts'
 import { report, type Row } from './report.ts'
@@ -11,10 +11,12 @@ import { liveWeeks } from './week.ts'
 const sizes = [200_000, 1_000_000, 5_000_000]
 const tokensPerSession = 5
 const weekSessions = 5_000
+/** For comparison: this many hash partitions, and the sessions of either side. */
+const partitions = { count: 16, sessions: 600_000 }
 
 const { positionals: parts, values: flags } = parseArgs({
   allowPositionals: true,
-  options: { sessions: { type: 'string', multiple: true }, partitions: { type: 'string' }, week: { type: 'string' } },
+  options: { sessions: { type: 'string', multiple: true }, week: { type: 'string' } },
 })
 const isAsked = (part: string) => parts.length === 0 || parts.includes(part)
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
@@ -27,6 +29,11 @@ try {
   const facts: Record<string, unknown> = { settings: await settingsOf(createDatabase) }
   if (isAsked('sizes')) {
     const { databases, ...found } = await compareAll(createDatabase)
+    rows.push(...found.rows)
+    facts['databases'] = databases
+  }
+  if (parts.includes('partitions')) {
+    const { databases, ...found } = await comparePartitions(createDatabase)
     rows.push(...found.rows)
     facts['databases'] = databases
   }
@@ -50,23 +57,35 @@ async function compareAll(createDatabase: (name: string) => Promise<string>) {
   const databases: object[] = []
   for (const sessions of flags.sessions?.map(Number) ?? sizes) {
     const tokens = (sessions * tokensPerSession) / 1e6
-    const prepare = flags.partitions ? partitionTokens(Number(flags.partitions)) : undefined
-    const side = await openSide(createDatabase, {
-      name: `latchkey_bench_${sessions}`,
-      sessions,
-      ...(prepare ? { prepare } : {}),
-    })
+    const side = await openSide(createDatabase, { name: `latchkey_bench_${sessions}`, sessions })
     rows.push(await compareSides(`/refresh, ${tokens} million tokens ÷ 5,000`, side, small))
-    const swept = await measureSweep(side)
-    rows.push(
-      ratioRow(`swept ÷ refreshed, each alone, ${tokens} million`, swept.sweptAlone, swept.refreshedAlone),
-      ratioRow(`swept ÷ refreshed, at once, ${tokens} million`, swept.sweptBeside, swept.refreshedBeside),
-      ratioRow(`/refresh beside the sweep ÷ alone, ${tokens} million`, swept.refreshedBeside, swept.refreshedAlone),
-    )
-    databases.push({ ...side.facts, ...swept, places: await placesOf(side.url) })
+    const swept = await sweepRows(side, `${tokens} million`)
+    rows.push(...swept.rows)
+    databases.push(swept.facts)
     await side.stop()
   }
   return { rows, databases }
+}
+
+/** One ledger in hash partitions by session against the same in one table. */
+async function comparePartitions(createDatabase: (name: string) => Promise<string>) {
+  const { count, sessions } = partitions
+  const plain = await openSide(createDatabase, { name: 'latchkey_bench_plain', sessions })
+  const prepare = partitionTokens(count)
+  const parted = await openSide(createDatabase, { name: 'latchkey_bench_parted', sessions, prepare })
+  const row = await compareSides(`/refresh, ${count} partitions ÷ one table`, parted, plain)
+  const [ofPlain, ofParted] = [await sweepRows(plain, 'one table'), await sweepRows(parted, `${count} partitions`)]
+  return { rows: [row, ...ofPlain.rows, ...ofParted.rows], databases: [ofPlain.facts, ofParted.facts] }
+}
+
+async function sweepRows(side: Side, name: string) {
+  const swept = await measureSweep(side)
+  const rows = [
+    ratioRow(`swept ÷ refreshed, each alone, ${name}`, swept.sweptAlone, swept.refreshedAlone),
+    ratioRow(`swept ÷ refreshed, at once, ${name}`, swept.sweptBeside, swept.refreshedBeside),
+    ratioRow(`/refresh beside the sweep ÷ alone, ${name}`, swept.refreshedBeside, swept.refreshedAlone),
+  ]
+  return { rows, facts: { ...side.facts, ...swept, places: await placesOf(side.url) } }
 }
 
 function ratioRow(name: string, value: number, limit: number): Row {
