@@ -4,7 +4,7 @@ import { connectAlone } from '#src/db/database.ts'
 import { cpuOf, parentOf } from './cpu.ts'
 import { gateWidth } from './limits.ts'
 import { benchPassword, type Load } from './load.ts'
-import { freePort, poolSize, runLoad, type ServiceProcess, startPostgres, startService } from './processes.ts'
+import { freePort, runLoad, type ServiceProcess, startPostgres, startService } from './processes.ts'
 import { stopEverything } from './processes.ts'
 import { median, report, rowOf } from './report.ts'
 import { someHeads, tokenOf, writeRows } from './rows.ts'
@@ -12,7 +12,10 @@ import { someHeads, tokenOf, writeRows } from './rows.ts'
 /** Several processes of the service on this machine against one, in turns: behind one port in two ways, and on a port each. */
 
 const connections = 32
-const seconds = 2
+const connectionsEach = 5
+const seconds = 2.5
+/** So long each shape is warmed up for each process of it, because Node gets quicker with use. */
+const warmUpSeconds = 2
 const rounds = [1, 2, 3]
 const routes = ['me', 'refresh', 'token'] as const
 type Route = (typeof routes)[number]
@@ -21,7 +24,9 @@ const strangers = Array.from({ length: 60 }, (_, i) => `user${i + 41}`)
 
 interface Shape {
   readonly name: string
-  readonly start: () => Promise<ServiceProcess[]>
+  readonly count: number
+  /** What was started, which may start others. */
+  readonly processes: readonly ServiceProcess[]
 }
 
 interface Measured {
@@ -48,38 +53,42 @@ try {
     PUBLIC_URL: 'http://127.0.0.1',
     SWEEP: 'off',
     MAIL_WORKER: 'off',
+    // All shapes are there at once, within the 100 connections that Postgres has.
+    DATABASE_POOL_SIZE: String(connectionsEach),
   }
   const service = (options: Parameters<typeof startService>[1] = {}) =>
     startService(url, { ...options, environment: { ...environment, ...options.environment } })
-  const clustered = (count: number): Shape => ({
-    name: `${count} of node:cluster`,
-    start: async () => [await service({ before: ['bench/cluster.ts'], environment: { PROCESSES: String(count) } })],
-  })
+  const clustered = async (count: number) => [
+    await service({ before: ['bench/cluster.ts'], environment: { PROCESSES: String(count) } }),
+  ]
   const onePort = async (count: number) => {
     const port = await freePort()
     const options = { port, before: ['--import', './bench/reuse-port.ts'] }
     return Promise.all(Array.from({ length: count }, () => service(options)))
   }
-  const one: Shape = { name: 'one', start: async () => [await service()] }
-  const shapes: Shape[] = [
-    clustered(2),
-    clustered(4),
-    { name: '2 with SO_REUSEPORT', start: () => onePort(2) },
-    { name: '2 on a port each', start: () => Promise.all([service(), service()]) },
+  const start = async (name: string, how: Promise<ServiceProcess[]>, count: number): Promise<Shape> => ({
+    name,
+    count,
+    processes: await how,
+  })
+  const one: Shape = { name: 'one', count: 1, processes: [await service()] }
+  const shapes = [
+    await start('2 of node:cluster', clustered(2), 2),
+    await start('4 of node:cluster', clustered(4), 4),
+    await start('2 with SO_REUSEPORT', onePort(2), 2),
+    await start('2 on a port each', Promise.all([service(), service()]), 2),
   ]
 
-  const accessTokens = await withShape(one, async ([first]) =>
-    Promise.all(Array.from({ length: connections }, (_, i) => accessTokenOf(first, `user${i + 1}`))),
+  const accessTokens = await Promise.all(
+    Array.from({ length: connections }, (_, i) => accessTokenOf(one.processes[0], `user${i + 1}`)),
   )
-  const measure = async (processes: ServiceProcess[], route: Route): Promise<Measured> => {
+  const measure = async ({ processes }: Shape, route: Route, seconds: number): Promise<Measured> => {
     const items = { me: accessTokens, refresh: refreshTokens, token: strangers }[route]
     const base = processes.map((each) => each.base)
     const job = { base, route, items, connections: route === 'token' ? 4 * gateWidth() : connections }
-    const warm = await runLoad({ ...job, seconds: route === 'token' ? 0.1 : 1 })
-    if (route === 'refresh') refreshTokens = warm.items
     const now = () => ({ postgres: cpuOf(postgres), service: processes.reduce((sum, { pid }) => sum + cpuOf(pid), 0) })
     const before = now()
-    const load = await runLoad({ ...job, items: route === 'refresh' ? refreshTokens : items, seconds })
+    const load = await runLoad({ ...job, seconds })
     const after = now()
     if (route === 'refresh') refreshTokens = load.items
     const each = (ms: number) => (ms * 1000) / load.answers
@@ -88,13 +97,14 @@ try {
   }
 
   const found = new Map<string, Record<Route, Measured>[]>()
+  for (const shape of [one, ...shapes])
+    for (const route of ['me', 'refresh'] as const) await measure(shape, route, warmUpSeconds * shape.count)
   for (const _ of rounds)
-    for (const shape of [one, ...shapes])
-      await withShape(shape, async (processes) => {
-        const measured = {} as Record<Route, Measured>
-        for (const route of routes) measured[route] = await measure(processes, route)
-        found.set(shape.name, [...(found.get(shape.name) ?? []), measured])
-      })
+    for (const shape of [one, ...shapes]) {
+      const measured = {} as Record<Route, Measured>
+      for (const route of routes) measured[route] = await measure(shape, route, seconds)
+      found.set(shape.name, [...(found.get(shape.name) ?? []), measured])
+    }
 
   const of = (shape: Shape) => found.get(shape.name) ?? []
   const rows = routes.flatMap((route) =>
@@ -112,20 +122,11 @@ try {
       return { shape: shape.name, route, service: spent('service'), postgres: spent('postgres'), load: spent('load') }
     }),
   )
-  const machine = { cores: availableParallelism(), node: process.version, poolSize, connections }
+  const machine = { cores: availableParallelism(), node: process.version, poolSize: connectionsEach, connections }
   const secondsTaken = Math.round((performance.now() - started) / 1000)
   report(rows, { ...machine, microsecondsOfProcessorPerAnswer: cpu, secondsTaken })
 } finally {
   await stopEverything()
-}
-
-async function withShape<Result>({ start }: Shape, work: (processes: ServiceProcess[]) => Promise<Result>) {
-  const processes = await start()
-  try {
-    return await work(processes)
-  } finally {
-    await Promise.all(processes.map(({ stop }) => stop()))
-  }
 }
 
 async function accessTokenOf(service: ServiceProcess | undefined, username: string): Promise<string> {
