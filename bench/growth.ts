@@ -92,12 +92,12 @@ function ratioRow(name: string, value: number, limit: number): Row {
   return { name, value, limit, ratio: value / limit }
 }
 
-/** MB of the ledger and its indexes. */
+/** MB of the ledger and its indexes, all partitions together. */
 async function placesOf(url: string) {
   const sql = connectAlone(url)
   const rows = await sql`
-    select relname as name, round(pg_relation_size(oid) / 1e6)::integer as "MB" from pg_class
-    where relname ~ '^(refresh_tokens|sessions)' and relkind in ('r', 'i') order by 1`
+    select regexp_replace(relname, '_[0-9]+', '') as name, round(sum(pg_relation_size(oid)) / 1e6)::integer as "MB" from pg_class
+    where relname ~ '^(refresh_tokens|sessions)' and relkind in ('r', 'i') group by 1 order by 1`
   await sql.end()
   return Object.fromEntries(rows.map(({ name, MB }) => [name, MB]))
 }

@@ -7,8 +7,8 @@ import { sweepFor } from './sweeping.ts'
 const refreshesPerDay = 16
 const sweepEvery = 4
 const retentionDays = 7
-/** A week to fill the ledger and a week to see it stand. */
-const simulatedDays = 14
+/** A week to fill the ledger, and three to see it stand. */
+const simulatedDays = 28
 /** Of 15 sessions one ends each day, and another begins. */
 const lifeDays = 15
 
@@ -19,7 +19,7 @@ interface Place {
 }
 
 /**
- * Lives through two weeks of a ledger: every session refreshes 16 times a day in an order of its own, some end and
+ * Lives through four weeks of a ledger: every session refreshes 16 times a day in an order of its own, some end and
  * others begin, the service's own sweep runs, and so does vacuum whenever autovacuum would. The days lie behind us:
  * instead of moving rows, the retention counts from the day that is lived through.
  */
