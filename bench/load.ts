@@ -3,7 +3,8 @@ import { setTimeout } from 'node:timers/promises'
 
 /** What a load process is asked to do. */
 export interface Job {
-  readonly base: string
+  /** Where to; of several, the connections are dealt out to all. */
+  readonly base: string | readonly string[]
   readonly route: keyof typeof requests
   /** Tokens or usernames, dealt to the connections; each uses its own in turn. Refresh tokens must not be fewer. */
   readonly items: readonly string[]
@@ -20,6 +21,10 @@ export interface Load {
   readonly p99: number
   /** Answers other than 200. */
   readonly failed: number
+  /** All of 200, those of the warm-up too. */
+  readonly answers: number
+  /** Processor time of the load itself, in ms. */
+  readonly cpuMs: number
   readonly lastFailure: string
   /** The items as they are now: refresh tokens have moved on. */
   readonly items: string[]
@@ -56,13 +61,16 @@ async function runJob(job: Job): Promise<Load> {
   const span = { start, from: start + warmUpMs, until: start + warmUpMs + job.seconds * 1000 }
   const times: number[] = []
   const failures: Reply[] = []
+  const counted = { answers: 0 }
+  const before = process.cpuUsage()
   const { items, connections } = job
   const hands = Array.from({ length: connections }, (_, place) =>
     items.length < connections
       ? [items[place % items.length] ?? '']
       : items.filter((_item, i) => i % connections === place),
   )
-  await Promise.all(hands.map((hand, place) => askAgain({ job, hand, place, span, times, failures })))
+  await Promise.all(hands.map((hand, place) => askAgain({ job, hand, place, span, times, failures, counted })))
+  const cpu = process.cpuUsage(before)
 
   times.sort((a, b) => a - b)
   const at = (share: number) => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? NaN
@@ -71,6 +79,8 @@ async function runJob(job: Job): Promise<Load> {
     p50: at(0.5),
     p99: at(0.99),
     failed: failures.length,
+    answers: counted.answers,
+    cpuMs: (cpu.user + cpu.system) / 1000,
     lastFailure: failures.at(-1)?.body ?? '',
     items: hands.flat(),
   }
@@ -83,10 +93,12 @@ interface Connection {
   readonly span: { readonly start: number; readonly from: number; readonly until: number }
   readonly times: number[]
   readonly failures: Reply[]
+  readonly counted: { answers: number }
 }
 
-async function askAgain({ job, hand, place, span, times, failures }: Connection): Promise<void> {
-  const { ask, close } = open(new URL(job.base))
+async function askAgain({ job, hand, place, span, times, failures, counted }: Connection): Promise<void> {
+  const bases = [job.base].flat()
+  const { ask, close } = open(new URL(bases[place % bases.length] ?? ''))
   const interval = job.rate === undefined ? 0 : (1000 * job.connections) / job.rate
   for (let turn = 0; performance.now() < span.until; turn++) {
     const due = span.start + interval * (turn + place / job.connections)
@@ -97,6 +109,7 @@ async function askAgain({ job, hand, place, span, times, failures }: Connection)
     const item = hand[turn % hand.length] ?? ''
     const reply = await ask(requests[job.route](item))
     const now = performance.now()
+    if (reply.status === 200) counted.answers++
     if (reply.status !== 200) failures.push(reply)
     else if (job.route === 'refresh') hand[turn % hand.length] = /"refresh_token":"([^"]+)"/.exec(reply.body)?.[1] ?? ''
     if (sent >= span.from && now <= span.until && reply.status === 200) times.push(now - sent)

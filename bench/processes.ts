@@ -52,6 +52,7 @@ async function startEmbedded(): Promise<string> {
 }
 
 export interface ServiceProcess {
+  readonly pid: number
   readonly base: string
   /** Milliseconds from the start of the process to the first 200 of `/ready`. */
   readonly readyMs: number
@@ -60,12 +61,16 @@ export interface ServiceProcess {
   readonly stop: () => Promise<void>
 }
 
+interface StartOptions {
+  readonly port?: number
+  readonly environment?: Readonly<Record<string, string>>
+  /** What stands before the program: a program that starts it, or flags. It says by a message when all of it listens. */
+  readonly before?: readonly string[]
+}
+
 /** The service as `npm start` runs it in production, its log going to /dev/null. */
-export async function startService(
-  databaseUrl: string,
-  settings: Readonly<Record<string, string>> = {},
-): Promise<ServiceProcess> {
-  const port = await freePort()
+export async function startService(databaseUrl: string, options: StartOptions = {}): Promise<ServiceProcess> {
+  const port = options.port ?? (await freePort())
   const base = `http://127.0.0.1:${port}`
   const env = {
     PATH: process.env['PATH'] ?? '',
@@ -78,16 +83,19 @@ export async function startService(
     RATE_LIMITS: 'off',
     METRICS: 'open',
     NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? '',
-    ...settings,
+    ...options.environment,
   }
   const started = performance.now()
-  const child = spawn(process.execPath, startArguments(), { env, cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  const args = startArguments().toSpliced(-1, 0, ...(options.before ?? []))
+  const stdio = ['ignore', 'ignore', 'inherit', ...(options.before ? (['ipc'] as const) : [])] as const
+  const child = spawn(process.execPath, args, { env, cwd: root, stdio: [...stdio] })
   const stop = endsWith(child, 'SIGTERM')
+  if (options.before) await once(child, 'message')
   while (!(await isReady(base))) {
     if (child.exitCode !== null) throw new Error('the service did not start')
     await setTimeout(5)
   }
-  return { base, readyMs: performance.now() - started, memory: () => memoryOf(child.pid), stop }
+  return { pid: child.pid ?? 0, base, readyMs: performance.now() - started, memory: () => memoryOf(child.pid), stop }
 }
 
 /** The bare counterparts in a process of their own; resolves to their address. */
@@ -158,7 +166,8 @@ function memoryOf(pid: number | undefined): number {
   return Number(kilobytes) / 1024
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listened on a moment ago. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()

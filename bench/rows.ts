@@ -14,12 +14,16 @@ export interface Head {
 const tokensPerSession = 5
 const sessionsPerUser = 10
 
-/** Writes users, sessions and five tokens each as if they had been issued over the last three days. */
+/**
+ * Writes users, sessions and five tokens each as if they had been issued over the last three days: sessions in the order
+ * of their opening, tokens in the order of their issue, which is not that of their sessions.
+ */
 export async function writeRows(sql: postgres.Sql, sessions: number): Promise<void> {
   const passwordHash = await hash(benchPassword, { memoryCost: 19_456, timeCost: 2, parallelism: 1 })
   const users = sessions / sessionsPerUser
   // Without foreign keys, which would be checked row by row.
   await sql`set session_replication_role = replica`
+  const makeIndexes = await dropIndexes(sql)
   await sql`
     insert into users (email, username, password_hash)
     select 'user' || n || '@example.com', 'user' || n, ${passwordHash} from generate_series(1, ${users}::integer) n`
@@ -36,10 +40,32 @@ export async function writeRows(sql: postgres.Sql, sessions: number): Promise<vo
     await sql`
       insert into refresh_tokens (session_id, generation, digest, issued_at, expires_at)
       select id, ${generation}::integer, sha256(sha256(convert_to(id || '.' || ${generation}::integer, 'UTF8'))), at, at + interval '7 days'
-      from sessions, lateral (select created_at + ${generation}::integer * interval '12 hours' as at) issued order by id`
+      from sessions, lateral (
+        select created_at + ${generation}::integer * interval '10 hours' + random() * interval '8 hours' as at
+      ) issued order by at`
+  await makeIndexes()
   await sql`set session_replication_role = origin`
   await sql`vacuum (analyze)`
   await sql`checkpoint`
+}
+
+/** Many rows are written sooner without their indexes; the function it returns makes them again. */
+async function dropIndexes(sql: postgres.Sql): Promise<() => Promise<void>> {
+  const constraints = await sql<{ name: string; definition: string }[]>`
+    select conname as name, pg_get_constraintdef(oid) as definition from pg_constraint
+    where conrelid = 'refresh_tokens'::regclass and contype = 'p'`
+  const indexes = await sql<{ name: string; definition: string }[]>`
+    select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition from pg_index
+    where indrelid in ('refresh_tokens'::regclass, 'sessions'::regclass) and not indisprimary`
+  for (const { name } of constraints) await sql.unsafe(`alter table refresh_tokens drop constraint ${name}`)
+  for (const { name } of indexes) await sql.unsafe(`drop index ${name}`)
+  return async () => {
+    await sql`set maintenance_work_mem = '512MB'`
+    for (const { name, definition } of constraints)
+      await sql.unsafe(`alter table refresh_tokens add constraint ${name} ${definition}`)
+    for (const { definition } of indexes) await sql.unsafe(definition)
+    await sql`reset maintenance_work_mem`
+  }
 }
 
 /** Up to `limit` sessions from everywhere in the table, in no order. */

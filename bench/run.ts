@@ -90,7 +90,7 @@ async function compareWithLimits() {
 
 /** What it costs to trace every request. */
 async function compareTraces(url: string, untraced: ServiceProcess, items: string[]): Promise<Row> {
-  const traced = await startService(url, { OTEL_EXPORTER_OTLP_ENDPOINT: await startCollector() })
+  const traced = await startService(url, { environment: { OTEL_EXPORTER_OTLP_ENDPOINT: await startCollector() } })
   const ownItems = await Promise.all(usernames(connections).map((username) => accessTokenOf(traced, username)))
   const load = (of: ServiceProcess, duration: number) =>
     runLoad({ base: of.base, route: 'me', items: of === traced ? ownItems : items, connections, seconds: duration })

@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
-import { columns, columnTypes, type NoInput, type Parameters, statement } from '#src/db/statement.ts'
+import { columns, columnTypes, type Parameters, statement } from '#src/db/statement.ts'
 import { type LinkInput, upsertLinkMail } from '#src/features/recovery/links.sql.ts'
 import { oneTimeTokens, outbox, type User, users } from '#src/db/schema.ts'
 
@@ -160,9 +160,11 @@ export const deleteUser = statement<
   { isLastAdmin: 'bool', deleted: 'bool' },
 )
 
-/** How many users there are. */
-export const userCount = statement<NoInput, { count: number }>(
-  () => sql`select count(*)::integer as count from ${users} where deleted_at is null`,
-  { count: 'int4' },
+/** How many of the 10,000 users behind `after` are not deleted, in the order of their ids. */
+export const userCount = statement<{ after: number }, { count: number; seen: number; last: number | null }>(
+  ($) => sql`
+  select count(*) filter (where deleted_at is null)::integer as count, count(*)::integer as seen, max(id) as last
+  from (select id, deleted_at from ${users} where id > ${$.after}::integer order by id limit 10000) part`,
+  { count: 'int4', seen: 'int4', last: 'int4' },
   { repeatable: true },
 )

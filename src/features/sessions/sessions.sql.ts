@@ -1,6 +1,6 @@
 import { type SQL, sql } from 'drizzle-orm/sql'
 import { type Origin, insertEvent } from '#src/features/audit/audit.sql.ts'
-import { type NoInput, type Parameters, statement } from '#src/db/statement.ts'
+import { type Parameters, statement } from '#src/db/statement.ts'
 import { insertNotice } from '#src/features/mail/outbox.sql.ts'
 import { oneTimeTokens, refreshTokens, type Session, sessions, users } from '#src/db/schema.ts'
 import type { RevokeReason } from './revoke-reasons.ts'
@@ -203,11 +203,17 @@ export const confirmEnd = statement<{ sessionId: string }, { ended: boolean }>(
   { repeatable: true },
 )
 
-/** How many sessions stand. */
-export const liveSessionCount = statement<NoInput, { count: number }>(
-  () => sql`
-  select count(*)::integer as count from ${sessions} s join ${users} u on u.id = s.user_id and u.session_epoch = s.epoch
-  where s.revoked_at is null and s.expires_at > now()`,
-  { count: 'int4' },
+/**
+ * How many of the 10,000 sessions behind `after` stand, in the order of their ids. Those of an older epoch count until the
+ * sweep has marked them.
+ */
+export const liveSessionCount = statement<{ after: string }, { count: number; seen: number; last: string | null }>(
+  ($) => sql`
+  select count(*) filter (where is_live)::integer as count, count(*)::integer as seen, max(id::text) as last
+  from (
+    select id, revoked_at is null and expires_at > now() as is_live from ${sessions}
+    where id > ${$.after}::uuid order by id limit 10000
+  ) part`,
+  { count: 'int4', seen: 'int4', last: 'text' },
   { repeatable: true },
 )

@@ -16,6 +16,9 @@ import type { Core } from '#src/features/core.ts'
 import type { SweptTable } from './sweep.metrics.ts'
 
 const batchSize = 1000
+/** Rows that are counted at once. */
+const partSize = 10_000
+const firstId = '00000000-0000-0000-0000-000000000000'
 
 export interface SweepOptions {
   /** Retention of tokens, sessions and mails. */
@@ -73,13 +76,13 @@ function steps(core: Swept, options: SweepOptions): Step[] {
     table('auth_sessions', sweepPending, {}),
     table('mail_quotas', sweepMailQuotas, {}),
     table('audit_events', sweepAuditEvents, { days: auditDays }),
-    () => count(core),
+    () => count(core, options),
   ]
 }
 
 /** Goes once through all tokens past the retention, in the order of their issue: some of them stay. */
 async function sweepTokens({ db, counters }: Swept, { days, signal }: SweepOptions): Promise<void> {
-  let after: TokenPlace = { issuedAt: '-infinity', sessionId: '00000000-0000-0000-0000-000000000000', generation: 0 }
+  let after: TokenPlace = { issuedAt: '-infinity', sessionId: firstId, generation: 0 }
   for (;;) {
     const batch = await db.row(sweepRefreshTokens, { days, ...after })
     if (!batch) return
@@ -92,9 +95,28 @@ async function sweepTokens({ db, counters }: Swept, { days, signal }: SweepOptio
 }
 
 /** The gauges of what there is: counted here, so that no scrape has to. */
-async function count({ db, counters }: Swept): Promise<void> {
-  counters.users((await db.row(userCount, {}))?.count ?? 0)
-  counters.liveSessions((await db.row(liveSessionCount, {}))?.count ?? 0)
+async function count({ db, counters }: Swept, { signal }: SweepOptions): Promise<void> {
+  const countedUsers = await sumParts(0, (after) => db.row(userCount, { after }), signal)
+  if (countedUsers !== undefined) counters.users(countedUsers)
+  const live = await sumParts(firstId, (after) => db.row(liveSessionCount, { after }), signal)
+  if (live !== undefined) counters.liveSessions(live)
+}
+
+/** Counts in parts, because a table may be too large for the limit of one statement; `undefined` when it was stopped. */
+async function sumParts<Id>(
+  first: Id,
+  countPart: (after: Id) => Promise<{ count: number; seen: number; last: Id | null } | undefined>,
+  signal?: AbortSignal,
+): Promise<number | undefined> {
+  let sum = 0
+  let after = first
+  for (;;) {
+    if (signal?.aborted) return undefined
+    const part = await countPart(after)
+    sum += part?.count ?? 0
+    if (!part || part.seen < partSize || part.last === null) return sum
+    after = part.last
+  }
 }
 
 function untilEmpty({ signal }: SweepOptions, batch: () => Promise<number>): Step {

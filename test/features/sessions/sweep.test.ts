@@ -115,6 +115,19 @@ describe('the sweep', () => {
     expect(await sql`select 1 from users`).toHaveLength(1)
   })
 
+  test('counts more users and sessions than it looks at in one statement', async () => {
+    const { app, sql } = await startService()
+    await sql`insert into users (email) select n || '@example.com' from generate_series(1, 20000) n`
+    await sql`
+      insert into sessions (id, user_id, epoch, expires_at, revoked_at)
+      select gen_random_uuid(), id, 0, now() + interval '1 day' * (case when id % 10 = 1 then -1 else 1 end),
+        case when id % 10 = 0 then now() end
+      from users`
+    await sweep(app.core, retention)
+    expect(await metric(app, 'auth_users')).toBe(20_000)
+    expect(await metric(app, 'auth_sessions_live')).toBe(16_000)
+  })
+
   test('stops between two batches when the service closes', async () => {
     const { app, sql } = await startService()
     await sql`insert into audit_events (type, created_at) select 'x', now() - interval '2 years' from generate_series(1, 3000)`
