@@ -92,9 +92,9 @@ async function compareWithLimits() {
 async function compareTraces(url: string, untraced: ServiceProcess, items: string[]): Promise<Row> {
   const traced = await startService(url, { environment: { OTEL_EXPORTER_OTLP_ENDPOINT: await startCollector() } })
   const ownItems = await Promise.all(usernames(connections).map((username) => accessTokenOf(traced, username)))
-  const load = (of: ServiceProcess, duration: number) =>
-    runLoad({ base: of.base, route: 'me', items: of === traced ? ownItems : items, connections, seconds: duration })
-  for (const of of [traced, untraced]) await load(of, 1)
+  const load = (one: ServiceProcess, duration: number) =>
+    runLoad({ base: one.base, route: 'me', items: one === traced ? ownItems : items, connections, seconds: duration })
+  for (const one of [traced, untraced]) await load(one, 1)
   const pairs: Pair[] = []
   for (const _ of rounds)
     pairs.push({ service: await load(traced, seconds), limit: (await load(untraced, seconds)).perSecond })
