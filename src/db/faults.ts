@@ -53,6 +53,11 @@ export function isReadOnly(error: unknown): boolean {
   return codeOf(error) === '25006'
 }
 
+/** Whether the database understands a statement and has no way to run it (SQLSTATE 0A000, feature_not_supported). */
+export function isUnsupported(error: unknown): boolean {
+  return codeOf(error) === '0A000'
+}
+
 /** Whether driver and server may no longer agree on what the connection holds (protocol, prepared statements). */
 export function isOutOfStep(error: unknown): boolean {
   return /^(08|26|42P05)/.test(codeOf(error))
