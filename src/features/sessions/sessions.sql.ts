@@ -45,6 +45,7 @@ export const insertSession = statement<
   ), excess as (
     select s.id from ${sessions} s
     where s.user_id = (select id from owner) and s.epoch = (select session_epoch from owner) and s.revoked_at is null
+      and s.id <> ${$.sessionId}::uuid
     order by s.created_at desc offset ${$.sessionsPerUser}::integer - 1 limit 1000
   ), ended as (
     update ${sessions} s set revoked_at = clock_timestamp(), revoke_reason = 'limit'
