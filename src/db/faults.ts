@@ -15,7 +15,10 @@ export class SchemaError extends Error {}
 
 /** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
 export function violates(error: unknown, index: string): boolean {
-  return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index
+  if (!(error instanceof postgres.PostgresError) || error.code !== '23505') return false
+  // Citus numbers the index of each part of a table, and tells its name in the message alone.
+  const name = error.constraint_name ?? /"([^"]+)"/.exec(error.message)?.[1]
+  return name?.replace(/_\d{6,}$/, '') === index
 }
 
 /** The SQLSTATE or the code of the driver or of Node; '' for any other error. */
