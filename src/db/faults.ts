@@ -15,7 +15,10 @@ export class SchemaError extends Error {}
 
 /** Whether the error is a unique violation (SQLSTATE 23505) of the named index. */
 export function violates(error: unknown, index: string): boolean {
-  return error instanceof postgres.PostgresError && error.code === '23505' && error.constraint_name === index
+  if (!(error instanceof postgres.PostgresError) || error.code !== '23505') return false
+  // Citus numbers the index of each part of a table, and tells its name in the message alone.
+  const name = error.constraint_name ?? /"([^"]+)"/.exec(error.message)?.[1]
+  return name?.replace(/_\d{6,}$/, '') === index
 }
 
 /** Whether a row was refused (SQLSTATE class 23), which happens only after the statement was prepared and described. */
@@ -56,6 +59,11 @@ function isUnreplicated(error: unknown): boolean {
 /** Whether the server only reads: it is no primary, or no longer (SQLSTATE 25006, read_only_sql_transaction). */
 export function isReadOnly(error: unknown): boolean {
   return codeOf(error) === '25006'
+}
+
+/** Whether the database understands a statement and has no way to run it (SQLSTATE 0A000, feature_not_supported). */
+export function isUnsupported(error: unknown): boolean {
+  return codeOf(error) === '0A000'
 }
 
 /** Whether driver and server may no longer agree on what the connection holds (protocol, prepared statements). */

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { accountTypes } from '#src/features/accounts/accounts.sql.ts'
 import { insertEvent } from '#src/features/audit/audit.sql.ts'
 import { rotateRefreshToken } from '#src/features/sessions/rotation.sql.ts'
-import { endSessionsExcept, sessionsOfUser, sessionStates } from '#src/features/sessions/sessions.sql.ts'
+import { endSessionsExcept, sessionsOfUser, sessionState } from '#src/features/sessions/sessions.sql.ts'
 import type { Database } from '#src/db/database.ts'
 import { statementNames } from '#src/plugins/statement-names.ts'
 import { type Compiled, type NoInput, statement } from '#src/db/statement.ts'
@@ -107,7 +107,7 @@ describe('the happy path', () => {
       await refresh()
       await me()
     })
-    expect(statements).toEqual([rotateRefreshToken.text, sessionStates.text])
+    expect(statements).toEqual([rotateRefreshToken.text, sessionState.text])
   })
 })
 

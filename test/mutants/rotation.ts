@@ -9,6 +9,13 @@ const sharedTests = ['test/features/sessions/rotations.test.ts']
 const sweepTests = ['test/features/sessions/sweep.test.ts', 'test/features/sessions/late-retries.test.ts']
 
 export const rotationMutants = [
+  ...mutantsOf('src/features/sessions/rotations.ts', ['test/features/sessions/sharing.test.ts'], {
+    'shared rotation: that the database refuses it is remembered': ['if (isUnsupported(error)) canShare = false', ''],
+  }),
+  ...mutantsOf('src/features/sessions/session-states.ts', ['test/features/sessions/sharing.test.ts'], {
+    'session states: a refusal to share is nobody’s fault': ['if (!isUnsupported(error)) throw error', 'throw error'],
+    'session states: that the database refuses to share is remembered': ['        canShare = false\n', ''],
+  }),
   ...mutantsOf('src/features/sessions/rotations.ts', sharedTests, {
     'shared rotation: who was passed over goes alone': ['grants[i] ?? alone(asked)', 'grants[i]'],
     'shared rotation: nobody waits long for others': [

@@ -128,6 +128,7 @@ export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(
   ), difference as (
     select w.*, t.roles as old_roles, t.email as old_email, lower(w.email collate "C") is distinct from lower(t.email collate "C") as is_moved,
       t.is_active and not w.is_active as is_disabled,
+      case when t.is_active and not w.is_active then clock_timestamp() end as disabled_at,
       array_remove(array[
         case when w.full_name is distinct from t.full_name then 'full_name' end,
         case when w.username is distinct from t.username then 'username' end,
@@ -140,7 +141,7 @@ export const changeUser = statement<UserChangeInput & LinkInput, UserChangeRow>(
     update ${users} u set full_name = d.full_name, username = d.username, email = d.email, roles = d.roles,
       is_active = d.is_active, updated_at = now(),
       session_epoch = case when d.is_disabled then d.session_epoch + 1 else d.session_epoch end,
-      sessions_ended_at = case when d.is_disabled then clock_timestamp() else u.sessions_ended_at end,
+      sessions_ended_at = coalesce(d.disabled_at, u.sessions_ended_at),
       email_verified_at = case when d.is_moved then null else u.email_verified_at end
     from difference d
     where u.id = d.id and not d.is_last_admin and cardinality(d.fields) > 0

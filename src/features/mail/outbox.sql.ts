@@ -24,12 +24,12 @@ interface Quota {
  * count the same address wait for each other's row, so 50 at once are five mails.
  */
 export function withinQuota({ kind, recipient, from }: Quota): SQL {
-  const isOver = sql`quota.begun_at <= now() - interval '1 hour'`
-  return sql`insert into ${mailQuotas} as quota (recipient, kind)
-    select sha256(convert_to(lower(${recipient} collate "C"), 'UTF8')), ${sql.raw(`'${kind}'`)}
+  const isOver = sql`excluded.begun_at - quota.begun_at >= interval '1 hour'`
+  return sql`insert into ${mailQuotas} as quota (recipient, kind, begun_at)
+    select sha256(convert_to(lower(${recipient} collate "C"), 'UTF8')), ${sql.raw(`'${kind}'`)}, now()
     from ${from} where ${recipient} is not null
     on conflict (recipient, kind) do update
-      set begun_at = case when ${isOver} then now() else quota.begun_at end,
+      set begun_at = case when ${isOver} then excluded.begun_at else quota.begun_at end,
         count = case when ${isOver} then 1 else quota.count + 1 end
       where ${isOver} or quota.count < 5
     returning quota.count`

@@ -31,12 +31,12 @@ export function upsertLinkMail(
   const { template, hours } = mailOf(purpose)
   const name = sql.raw(`'${purpose}'`)
   return sql`link_quota as (${withinQuota({ kind: 'link', recipient: email, from })}), link as (
-    insert into ${oneTimeTokens} (user_id, purpose, digest, email, expires_at)
-    select ${userId}, ${name}, ${$.digest}::bytea, ${email}, now() + make_interval(hours => ${sql.raw(String(hours))})
+    insert into ${oneTimeTokens} (user_id, purpose, digest, email, created_at, expires_at)
+    select ${userId}, ${name}, ${$.digest}::bytea, ${email}, now(), now() + make_interval(hours => ${sql.raw(String(hours))})
     from ${from}, link_quota
     on conflict (user_id, purpose) do update
-      set digest = excluded.digest, email = excluded.email, created_at = now(), expires_at = excluded.expires_at
-      ${onceAMinute ? sql`where ${oneTimeTokens}.created_at < now() - interval '1 minute'` : sql``}
+      set digest = excluded.digest, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at
+      ${onceAMinute ? sql`where excluded.created_at - ${oneTimeTokens}.created_at > interval '1 minute'` : sql``}
     returning user_id, email
   ), mail as (
     ${insertMail({

@@ -43,10 +43,10 @@ export const resetPasswordByLink = statement<
     where t.digest = ${$.digest} and t.purpose = 'password_reset' and t.expires_at > now()
       and u.id = t.user_id and u.is_active and lower(u.email collate "C") = lower(t.email collate "C")
     returning t.user_id
-  ), owner as (
+  ), present as (select now() as moment), owner as (
     update ${users} u set password_hash = ${$.newHash}, ${raiseEpoch},
-      email_verified_at = coalesce(u.email_verified_at, now()), updated_at = now()
-    from spent where u.id = spent.user_id returning u.id, u.email, u.session_epoch
+      email_verified_at = coalesce(u.email_verified_at, present.moment), updated_at = now()
+    from spent, present where u.id = spent.user_id returning u.id, u.email, u.session_epoch
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> 'password_reset'
   ), ${endSessionsExcept($, sql`owner`)},
@@ -70,10 +70,11 @@ export const confirmEmail = statement<Origin & { digest: Buffer }, { userId: num
       and (t.purpose = 'email_change' or lower(u.email collate "C") = lower(t.email collate "C"))
     returning t.user_id, t.purpose, t.email, u.email as old_email,
       lower(t.email collate "C") is distinct from lower(u.email collate "C") as moved
-  ), confirmed as (
+  ), present as (select now() as moment), confirmed as (
     update ${users} u set email = case when spent.moved then spent.email else u.email end,
-      email_verified_at = case when spent.moved then now() else coalesce(u.email_verified_at, now()) end, updated_at = now()
-    from spent where u.id = spent.user_id returning u.id
+      email_verified_at = case when spent.moved then present.moment else coalesce(u.email_verified_at, present.moment) end,
+      updated_at = now()
+    from spent, present where u.id = spent.user_id returning u.id
   ), other_links as (
     delete from ${oneTimeTokens} t using spent where t.user_id = spent.user_id and t.purpose <> spent.purpose and spent.moved
   ), ${insertNotice({ template: 'email-changed', userId: sql`change.user_id`, recipient: sql`change.old_email`, from: sql`(select * from spent where moved) change` })}, audited as (

@@ -1,7 +1,7 @@
 import { Budget } from '#src/db/budget.ts'
 import { clock } from '#src/db/clock.ts'
 import type { Database } from '#src/db/database.ts'
-import { asProblem, DatabaseError } from '#src/db/faults.ts'
+import { asProblem, DatabaseError, isUnsupported } from '#src/db/faults.ts'
 import { Problem } from '#src/problem.ts'
 import { type Grant, type Rotation, rotateRefreshToken, rotateRefreshTokens } from './rotation.sql.ts'
 
@@ -34,13 +34,17 @@ interface Asked {
  * Lets first uses share a statement while the database is busy: whoever comes while more than a few are under way waits
  * until they are back, and goes with all who came meanwhile. A session that somebody else has locked, and all of a
  * statement that one of them made fail, go alone, so that nobody waits for a stranger's lock or shares a stranger's fault.
- * The wait has the limits of the pool's own queue.
+ * The wait has the limits of the pool's own queue. Where the database refuses to share, all go alone from then on.
  */
 export function makeRotations(db: Database): Rotations {
   const waiting: Asked[] = []
   let underWay = 0
+  let canShare = true
 
-  const rotate = (rotation: Rotation) =>
+  const rotate = (rotation: Rotation): Promise<Grant | undefined> =>
+    canShare ? queue(rotation) : db.row(rotateRefreshToken, rotation)
+
+  const queue = (rotation: Rotation) =>
     new Promise<Grant | undefined>((resolve, reject) => {
       if (waiting.length >= db.size * queuePerConnection) throw asProblem(new DatabaseError('POOL_QUEUE_FULL'), true)
       const payer = Budget.current ?? new Budget()
@@ -103,13 +107,15 @@ export function makeRotations(db: Database): Rotations {
 
   async function together(group: Asked[]): Promise<Array<Grant | undefined>> {
     const grants = Array.from<Grant | undefined>({ length: group.length })
+    if (!canShare) return grants
     const budget = Budget.sharedBy(group)
     try {
       const rows = await budget.run(() => db.rows(rotateRefreshTokens, listsOf(group)))
       for (const { place, ...grant } of rows) grants[place - 1] = grant
     } catch (error) {
       if (error instanceof Problem) throw error
-      // One of them made it fail: each learns alone what becomes of it.
+      // One of them made it fail, or the database does not share: each learns alone what becomes of it.
+      if (isUnsupported(error)) canShare = false
     } finally {
       budget.settle()
     }

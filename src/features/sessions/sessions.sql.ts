@@ -45,6 +45,7 @@ export const insertSession = statement<
   ), excess as (
     select s.id from ${sessions} s
     where s.user_id = (select id from owner) and s.epoch = (select session_epoch from owner) and s.revoked_at is null
+      and s.id <> ${$.sessionId}::uuid
     order by s.created_at desc offset ${$.sessionsPerUser}::integer - 1 limit 1000
   ), ended as (
     update ${sessions} s set revoked_at = clock_timestamp(), revoke_reason = 'limit'
@@ -63,10 +64,22 @@ export type SessionState = Account & {
   readonly sessionExpired: boolean
 }
 
-/**
- * The users of access tokens and whether their sessions still stand: the one query of every authenticated request, for
- * all requests of the same moment. `place` counts from 1; the limit makes each a look into the index.
- */
+const stateColumns = sql`${accountColumns('u')},
+      s.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",
+      s.expires_at <= now() as "sessionExpired"`
+const stateTypes = { ...accountTypes, sessionRevoked: 'bool', sessionExpired: 'bool' } as const
+
+/** The user of an access token and whether its session still stands: the one query of every authenticated request. */
+export const sessionState = statement<{ sessionId: string; userId: number }, SessionState>(
+  ($) => sql`
+  select ${stateColumns}
+  from ${sessions} s join ${users} u on u.id = s.user_id
+  where s.id = ${$.sessionId}::uuid and s.user_id = ${$.userId}::integer`,
+  stateTypes,
+  { repeatable: true },
+)
+
+/** The same for all requests of one moment. `place` counts from 1; the limit makes each a look into the index. */
 export const sessionStates = statement<
   { sessionIds: readonly string[]; userIds: readonly number[] },
   SessionState & { place: number }
@@ -76,13 +89,11 @@ export const sessionStates = statement<
   from unnest(${$.sessionIds}::uuid[], ${$.userIds}::integer[])
     with ordinality as asked (session_id, user_id, place)
   cross join lateral (
-    select ${accountColumns('u')},
-      s.revoked_at is not null or s.epoch <> u.session_epoch as "sessionRevoked",
-      s.expires_at <= now() as "sessionExpired"
+    select ${stateColumns}
     from ${sessions} s join ${users} u on u.id = s.user_id
     where s.id = asked.session_id and s.user_id = asked.user_id limit 1
   ) state`,
-  { place: 'int4', ...accountTypes, sessionRevoked: 'bool', sessionExpired: 'bool' },
+  { place: 'int4', ...stateTypes },
   { repeatable: true },
 )
 
@@ -128,7 +139,7 @@ export const endSessionsExcept = ($: Parameters<{ keepSessionId: string | null }
     where s.id = ${$.keepSessionId}::uuid and s.user_id = owner.id and s.revoked_at is null
   ), ended as (
     select count(*)::integer as count from (
-      select from ${owner} owner join ${sessions} s on s.user_id = owner.id and s.epoch = owner.session_epoch - 1
+      select s.id from ${owner} owner join ${sessions} s on s.user_id = owner.id and s.epoch = owner.session_epoch - 1
       where s.revoked_at is null and s.id is distinct from ${$.keepSessionId}::uuid limit 1000
     ) live
   )`
