@@ -63,7 +63,8 @@ export function isReadOnly(error: unknown): boolean {
 
 /** Whether the database understands a statement and has no way to run it (SQLSTATE 0A000, feature_not_supported). */
 export function isUnsupported(error: unknown): boolean {
-  return codeOf(error) === '0A000'
+  // A prepared statement whose result has another type by now has the same code, and runs once it is prepared anew.
+  return error instanceof postgres.PostgresError && error.code === '0A000' && error.routine !== 'RevalidateCachedQuery'
 }
 
 /** Whether driver and server may no longer agree on what the connection holds (protocol, prepared statements). */

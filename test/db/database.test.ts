@@ -2,7 +2,7 @@ import { sql as template } from 'drizzle-orm'
 import { afterAll, describe, expect, test } from 'vitest'
 import { Database } from '#src/db/database.ts'
 import { type NoInput, statement } from '#src/db/statement.ts'
-import { violates } from '#src/db/faults.ts'
+import { isUnsupported, violates } from '#src/db/faults.ts'
 import { Problem } from '#src/problem.ts'
 import { get, password, post, signedUp } from '#test/support/actors.ts'
 import { cloneDatabase, startService } from '#test/support/service.ts'
@@ -138,6 +138,19 @@ describe('a statement', () => {
     if (outcome === 'unavailable') expect(failed).toEqual([outcome, `database: ${code}`])
     else expect(failed).toMatchObject({ code })
     expect(await db.row(falter(0), {})).toEqual({ attempt: '5' })
+  })
+
+  test('that the server cannot run at all is told from one whose plan has changed', async () => {
+    const { sql } = database
+    const session = await sql.reserve()
+    const faultOf = (text: string) => session.unsafe(text).then(String, (error: unknown) => error)
+    await session.unsafe('create table changing (a integer); prepare changed as select * from changing')
+    await session.unsafe('alter table changing add b integer')
+    const changed = await faultOf('execute changed')
+    const unsupported = await faultOf('select a from changing group by a for update')
+    session.release()
+    expect([changed, unsupported]).toMatchObject([{ code: '0A000' }, { code: '0A000' }])
+    expect([isUnsupported(changed), isUnsupported(unsupported)]).toEqual([false, true])
   })
 
   test('that breaks a rule of the schema is told by its index', async () => {
