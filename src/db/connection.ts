@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream'
 import postgres from 'postgres'
 import { clock } from './clock.ts'
 import type { Address, DriverOptions } from './driver.ts'
-import { codeOf, DatabaseError, isViolation } from './faults.ts'
+import { codeOf, DatabaseError, hasBegun } from './faults.ts'
 import { connectedStream, failingStream, type Place } from './socket.ts'
 import type { Compiled } from './statement.ts'
 
@@ -105,7 +105,7 @@ export class Connection {
           clock.cancel(alarm)
           // The driver may know the parameters by now and not the columns, as behind a pooler whose server had the statement
           // prepared and waited for a lock to describe it; it would fail on each row to come.
-          if (!this.#prepared.has(query) && !isViolation(error)) this.#isUsable = false
+          if (!this.#prepared.has(query) && !hasBegun(error)) this.#isUsable = false
           reject(error)
         },
       )

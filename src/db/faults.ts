@@ -21,9 +21,9 @@ export function violates(error: unknown, index: string): boolean {
   return name?.replace(/_\d{6,}$/, '') === index
 }
 
-/** Whether a row was refused (SQLSTATE class 23), which happens only after the statement was prepared and described. */
-export function isViolation(error: unknown): boolean {
-  return codeOf(error).startsWith('23')
+/** Whether a statement failed while it ran, so it was prepared and described before: a row was refused (SQLSTATE class 23), or the server only reads. */
+export function hasBegun(error: unknown): boolean {
+  return codeOf(error).startsWith('23') || isReadOnly(error)
 }
 
 /** The SQLSTATE or the code of the driver or of Node; '' for any other error. */

@@ -32,8 +32,8 @@ describe('a request', () => {
   test.each([
     ['a login', 'POST /api/v1/token', ['userByEmail', 'insertSession']],
     ['a refresh', 'POST /api/v1/refresh', ['rotateRefreshToken']],
-    ['/me', 'GET /api/v1/me', ['sessionStates']],
-    ['/validate', 'POST /api/v1/validate', ['sessionStates']],
+    ['/me', 'GET /api/v1/me', ['sessionState']],
+    ['/validate', 'POST /api/v1/validate', ['sessionState']],
   ])('such as %s is one trace with its statements', async (_name, name, statements) => {
     const { collector, app, actor } = await traced()
     const { traceId, spanId, traceparent } = caller()
@@ -132,7 +132,7 @@ describe('a request', () => {
         }))
     expect(of(failed).at(-1)).toEqual({ name: 'GET /api/v1/me', isError: true, type: '503' })
     expect(of(failed)[0]).toMatchObject({
-      name: 'sessionStates',
+      name: 'sessionState',
       isError: true,
       type: expect.stringMatching(/^[A-Z_]+$/),
     })

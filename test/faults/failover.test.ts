@@ -54,6 +54,24 @@ const change = async ({ sql }: Server, setting: string) => {
   await sql`select pg_reload_conf()`
 }
 
+/** Resolves when commits wait for a standby that there is not; each process of the server learns of it in its own time. */
+async function requireStandby(server: Server): Promise<void> {
+  const { postgres, sql } = server
+  const writer = connectAlone(postgres.url)
+  await change(server, "set synchronous_standby_names = 'nobody'")
+  await vi.waitUntil(async () => {
+    let isDone = false
+    const writing = writer`select pg_logical_emit_message(true, 'trial', '')`.then(() => (isDone = true))
+    const waiting = () => sql`select pid from pg_stat_activity where wait_event = 'SyncRep'`
+    await vi.waitUntil(async () => isDone || (await waiting()).length > 0, { timeout: 5000 })
+    const isWaiting = !isDone
+    if (isWaiting) await sql`select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`
+    await writing
+    return isWaiting
+  })
+  await writer.end({ timeout: 0 })
+}
+
 describe('a primary with a standby, both in DATABASE_URL, the standby first', () => {
   test('is found at the start and by every connection, and after a failover the other is: no session is lost', async () => {
     const { primary, standby, url } = await startPair()
@@ -133,8 +151,7 @@ describe('a database that', () => {
   test('could not replicate a commit as asked has not done it: 503, and never a success', async () => {
     const { server, app } = await startOne()
     const { refresh, logOut, tokens } = await signedUp(app)
-    await change(server, "set synchronous_standby_names = 'nobody'")
-    await vi.waitUntil(async () => (await server.sql`show synchronous_standby_names`)[0]?.['synchronous_standby_names'])
+    await requireStandby(server)
     const [refreshed, changed] = await Promise.all([refresh(), registration(app)])
     expect([refreshed.statusCode, refreshed.json<{ code: string }>().code]).toEqual([503, 'unavailable'])
     expect([changed.statusCode, changed.json<{ code: string }>().code]).toEqual([503, 'outcome_unknown'])
@@ -149,8 +166,7 @@ describe('a rotation or logout that was committed while no standby was there', (
     const server = await start(join(await temporaryFolder(), 'data'))
     const { app } = await startService({}, { url: server.proxy.url, sql: server.sql })
     const [refreshing, late, leaving] = [await signedUp(app), await signedUp(app), await signedUp(app)]
-    await change(server, "set synchronous_standby_names = 'nobody'")
-    await vi.waitUntil(async () => (await server.sql`show synchronous_standby_names`)[0]?.['synchronous_standby_names'])
+    await requireStandby(server)
     const statuses = async () => {
       const replies = [refreshing.refresh(), late.refresh(), leaving.logOut('local')]
       return (await Promise.all(replies)).map(({ statusCode }) => statusCode)
