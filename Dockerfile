@@ -9,7 +9,7 @@ RUN npm pkg delete optionalDependencies devDependencies workspaces \
   && npm ci --ignore-scripts --no-audit --no-fund
 # `--build-arg TRACES=on`: with the packages that OTEL_EXPORTER_OTLP_ENDPOINT needs.
 ARG TRACES=off
-RUN if [ "$TRACES" = on ]; then npm run install:traces -- --save; fi
+RUN if [ "$TRACES" = on ]; then npm run install:traces -- --save --save-exact; fi
 # An address such as git@host:path is no URI, which CycloneDX asks for.
 RUN npm sbom --sbom-format=cyclonedx --sbom-type=application >sbom.cdx.json \
   && sed -i 's|"git@\([^:"]*\):|"ssh://git@\1/|' sbom.cdx.json

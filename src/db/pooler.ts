@@ -44,12 +44,20 @@ async function ask(asker: postgres.Sql): Promise<number | undefined> {
   return row?.pid
 }
 
-/** Asks while another client holds, in a transaction, the server connection that was used last. */
+/**
+ * Asks while another client holds, in a transaction, the server connection that was used last; resolves to `undefined`
+ * when there was no other one, so that it had to be given back.
+ */
 async function askElsewhere(asker: postgres.Sql, holder: postgres.Sql): Promise<number | undefined> {
   await holder.unsafe('begin')
-  const alarm = clock.set(holdMs, () => void holder.unsafe('rollback').catch(() => {}))
+  let isGivenBack = false
+  const alarm = clock.set(holdMs, () => {
+    isGivenBack = true
+    void holder.unsafe('rollback').catch(() => {})
+  })
   try {
-    return await ask(asker)
+    const server = await ask(asker)
+    return isGivenBack ? undefined : server
   } finally {
     clock.cancel(alarm)
     await holder.unsafe('rollback')

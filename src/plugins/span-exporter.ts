@@ -1,4 +1,4 @@
-import { type Attributes, SpanStatusCode } from '@opentelemetry/api'
+import { type Attributes, type SpanContext, SpanStatusCode } from '@opentelemetry/api'
 import { type ExportResult, ExportResultCode } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto'
 import type { ReadableSpan, SpanExporter as Exporter } from '@opentelemetry/sdk-trace'
@@ -65,18 +65,19 @@ function withoutSecrets(span: ReadableSpan): ReadableSpan {
   const isError = typeof status === 'number' ? status >= 500 : span.status.code === SpanStatusCode.ERROR
   if (typeof status === 'number' && isError) attributes['error.type'] = String(status)
   const { name, kind, parentSpanContext, startTime, endTime, duration, ended, links, resource } = span
+  const context = withoutState(span.spanContext())
   // A plain object: one that inherits from the span takes three times as long to serialize.
   return {
     name,
     kind,
-    ...(parentSpanContext && { parentSpanContext }),
+    ...(parentSpanContext && { parentSpanContext: withoutState(parentSpanContext) }),
     startTime,
     endTime,
     duration,
     ended,
-    links,
+    links: links.map(({ context }) => ({ context: withoutState(context) })),
     resource,
-    spanContext: () => span.spanContext(),
+    spanContext: () => context,
     instrumentationScope: span.instrumentationScope,
     attributes,
     events: [],
@@ -85,4 +86,9 @@ function withoutSecrets(span: ReadableSpan): ReadableSpan {
     droppedEventsCount: 0,
     droppedLinksCount: 0,
   }
+}
+
+/** The `tracestate` of the caller is text of a stranger. */
+function withoutState({ traceId, spanId, traceFlags }: SpanContext): SpanContext {
+  return { traceId, spanId, traceFlags }
 }

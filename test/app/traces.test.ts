@@ -156,7 +156,8 @@ describe('what is delivered', () => {
     })
     const link = `lko_${randomBytes(32).toString('base64url')}`
     const remoteAddress = '203.0.113.77'
-    const headers = { authorization: bearer(actor), 'user-agent': 'agent-secret' }
+    const { traceparent } = caller()
+    const headers = { authorization: bearer(actor), 'user-agent': 'agent-secret', traceparent, tracestate: 'a=secret' }
     const username = 'name-secret'
     await app.inject({
       method: 'POST',

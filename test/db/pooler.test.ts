@@ -63,7 +63,10 @@ describe.skipIf(!isInstalled)('a pooler', () => {
     expect((await (await signedUp(app)).me()).statusCode).toBe(200)
     const url = await startPooler(empty, 'pool_mode = transaction')
     await expect(migrateDatabase(url)).rejects.toThrow('run `npm run db:migrate` past it')
-    expect(await empty.sql`select from pg_locks where locktype = 'advisory'`).toEqual([])
+    const locks = await empty.sql`
+      select from pg_locks l join pg_database d on d.oid = l.database
+      where l.locktype = 'advisory' and d.datname = current_database()`
+    expect(locks).toEqual([])
   })
 
   test('in session mode migrates', async () => {
@@ -77,6 +80,12 @@ describe.skipIf(!isInstalled)('a pooler', () => {
     const database = await cloneDatabase()
     const url = await startPooler(database, 'pool_mode = transaction', 'default_pool_size = 1')
     await expect(requireCurrentSchema(url)).resolves.toBeUndefined()
+  })
+
+  test('with one connection migrates nothing', async () => {
+    const empty = await cloneDatabase({ empty: true })
+    const url = await startPooler(empty, 'pool_mode = transaction', 'default_pool_size = 1')
+    await expect(migrateDatabase(url)).rejects.toThrow('run `npm run db:migrate` past it')
   })
 })
 

@@ -76,7 +76,7 @@ describe.skipIf(lacks.length > 0)('under load a restart of Redis, of PgBouncer a
     expect(await restart('Redis, killed', redis, () => countsInRedis(0), limited)).toBe(0)
     await vi.waitUntil(() => countsInRedis(1), { timeout: 20_000 })
     // It came back empty, and both count in it again.
-    expect((await guess(11)).indexOf(429)).toBeLessThanOrEqual(10)
+    expect(await guess(11)).toContain(429)
 
     const [fast, crash] = (['fast', 'immediate'] as const).map((mode) => ({
       ...postgres,

@@ -190,4 +190,17 @@ describe('a rotation or logout that was committed while no standby was there', (
     await vi.waitUntil(async () => (await statuses()).every((status) => status < 300))
     expect(await statuses()).toEqual([200, 200, 204])
   })
+  test('also the end of one session that was chosen from the list', async () => {
+    const server = await start(join(await temporaryFolder(), 'data'))
+    const { app } = await startService({}, { url: server.proxy.url, sql: server.sql })
+    const [{ send, logIn }, stranger] = [await signedUp(app), await signedUp(app)]
+    await logIn()
+    const listed = (await send('GET', '/me/sessions')).json<{ id: string; current: boolean }[]>()
+    const path = `/me/sessions/${listed.find(({ current }) => !current)?.id}`
+    await requireStandby(server)
+    const end = async (by = send) => (await by('DELETE', path)).statusCode
+    expect([await end(), await end(), await end(stranger.send)]).toEqual([503, 503, 404])
+    await change(server, 'reset synchronous_standby_names')
+    await vi.waitUntil(async () => (await end()) === 404, { timeout: 10_000 })
+  })
 })

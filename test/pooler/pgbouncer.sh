@@ -8,7 +8,9 @@ packages='pgbouncer libc6 libcares2 libevent-2.1-7t64 libssl3t64 libsystemd0 lib
 
 if ! "$folder/pgbouncer" --version >/dev/null 2>&1; then
   # The mirror of this system, and an apt of its own that knows nothing but that release.
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' | head -n 1)
+  find_mirror() { apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' | head -n 1; }
+  mirror=$(find_mirror)
+  [ -n "$mirror" ] || { apt-get update -qq >&2 && mirror=$(find_mirror); }
   rm -rf "$folder"
   mkdir -p "$folder/apt/lists/partial" "$folder/apt/archives/partial" "$folder/system"
   cd "$folder/apt"

@@ -44,7 +44,7 @@ export async function logOutByRefreshToken(
 ): Promise<void> {
   const presented = parsePresented(text)
   const state = await stateOf(core, presented)
-  if (state.sessionRevoked) return requireEnded(core, presented)
+  if (state.sessionRevoked) return requireEnded(core, { userId: state.userId, sessionId: presented.sessionId })
   if (standingOf(core, presented, state) === 'reused') await endReusedSession(core, presented, sender)
   await logOut(core, { userId: state.userId, sessionId: presented.sessionId }, scope, sender)
 }
@@ -76,8 +76,8 @@ export async function logOut(
   origin: Origin,
 ): Promise<void> {
   if (scope === 'local') {
-    const ended = await endOneSession(core, { userId, sessionId, reason: 'logout' }, origin)
-    return ended ? undefined : requireEnded(core, { sessionId })
+    await endOneSession(core, { userId, sessionId, reason: 'logout' }, origin)
+    return
   }
   const keepSessionId = scope === 'others' ? sessionId : null
   const result = await core.db.row(endSessions, { ...origin, userId, actorId: userId, keepSessionId, reason: 'logout' })
@@ -85,12 +85,15 @@ export async function logOut(
 }
 
 /** What an attempt before has ended may not be on the standbys yet, and a failover would take it back: `unavailable` until it is. */
-async function requireEnded(core: Core, { sessionId }: { readonly sessionId: string }): Promise<void> {
-  const found = await core.db.row(confirmEnd, { sessionId })
+async function requireEnded(
+  core: Core,
+  session: { readonly userId: number; readonly sessionId: string },
+): Promise<void> {
+  const found = await core.db.row(confirmEnd, session)
   if (found?.ended === false) throw new Problem('unavailable', { headers: { 'retry-after': '1' } })
 }
 
-/** Ends one session of the user; resolves to whether there was one. */
+/** Ends one session of the user; resolves to whether there was one that had not ended. */
 export async function endOneSession(
   core: Core,
   session: { userId: number; sessionId: string; reason: 'logout' | 'session_ended' },
@@ -98,5 +101,6 @@ export async function endOneSession(
 ): Promise<boolean> {
   const ended = await core.db.row(endSession, { ...origin, ...session })
   if (ended) core.counters.sessionsRevoked(session.reason, 1)
+  else await requireEnded(core, session)
   return ended !== undefined
 }

@@ -203,13 +203,13 @@ export const endSession = statement<
 
 /**
  * Whether a session has ended, as a statement that writes: a lock does, so its commit waits until all that it has read is
- * on the standbys, also what was cut off while it waited itself. No row if there is no such session any more.
+ * on the standbys, also what was cut off while it waited itself. No row if the user has no such session.
  */
-export const confirmEnd = statement<{ sessionId: string }, { ended: boolean }>(
+export const confirmEnd = statement<{ sessionId: string; userId: number }, { ended: boolean }>(
   ($) => sql`
   select s.revoked_at is not null or s.epoch <> u.session_epoch or s.expires_at <= now() or not u.is_active as ended
   from ${sessions} s join ${users} u on u.id = s.user_id
-  where s.id = ${$.sessionId}::uuid for key share of s`,
+  where s.id = ${$.sessionId}::uuid and s.user_id = ${$.userId}::integer for key share of s`,
   { ended: 'bool' },
   { repeatable: true },
 )
