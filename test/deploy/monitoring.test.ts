@@ -106,6 +106,8 @@ async function runService(): Promise<{ ask: Ask; range: Range }> {
   const loseDatabase = async () => {
     await pause()
     database.refuse(true)
+    // Whatever the traffic does just then, somebody tries to log in.
+    for (const base of bases) await logInAt(base)
     await setTimeout(3000 + 20 * seconds)
     database.refuse(false)
   }
@@ -121,6 +123,12 @@ async function runService(): Promise<{ ask: Ask; range: Range }> {
   const isOver = () => hasHappened && Date.now() / 1000 > begun + seconds
   await Promise.all([runTraffic({ bases, sql, isOver }), happen()])
   return { ask, range: { start: begun, end: Date.now() / 1000 } }
+}
+
+function logInAt(base: string): Promise<Response> {
+  const headers = { 'x-forwarded-for': '198.51.100.250' }
+  const body = new URLSearchParams({ username: 'somebody@example.com', password: secretKey })
+  return fetch(`${base}/api/v1/token`, { method: 'POST', headers, body })
 }
 
 /** Each metric that a query asks for, once for each value that a label of it may have. */
