@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { launchBrowser, noBrowser } from '#test/support/browser.ts'
-import { cleanUp } from '#test/support/clean-up.ts'
 import { cloneDatabase, secretKey } from '#test/support/service.ts'
 
 declare global {
@@ -33,6 +32,7 @@ async function freePorts(count: number): Promise<string[]> {
 describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, its API by %s', (verify) => {
   let browser: Browser
   let url: string
+  let stop: (() => Promise<void>) | undefined
   beforeAll(async () => {
     execFileSync('npm', ['ci', '--prefix', 'examples/kanban', '--silent', '--no-audit', '--no-fund'], { cwd: root })
     execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'client'], { cwd: root })
@@ -47,10 +47,10 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
       detached: true,
     })
     const exited = once(child, 'exit')
-    cleanUp(async () => {
+    stop = async () => {
       child.kill('SIGINT')
       await exited
-    })
+    }
     url = `http://localhost:${APP_PORT}`
     const isUp = (path: string) =>
       fetch(url + path).then(
@@ -63,7 +63,10 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
     })
     browser = await launchBrowser()
   }, 180_000)
-  afterAll(() => browser?.close())
+  afterAll(async () => {
+    await browser?.close()
+    await stop?.()
+  })
 
   const open = async (viewport = { width: 1000, height: 640 }) => {
     const context = await browser.newContext({ viewport })
