@@ -121,6 +121,8 @@ async function happen(
   await cluster.whole()
   await service.ready()
   await calm(clients)
+  // Patroni may have learned of the fault only meanwhile; the next one is for a cluster that has a synchronous standby.
+  await cluster.whole()
   const to = performance.now()
   const outage = inSeconds(longestOutage(history, from, to))
   print(`  ${outage} without a refresh, all well after ${inSeconds(to - from)}: ${fault.name}`)
