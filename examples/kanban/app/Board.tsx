@@ -1,4 +1,4 @@
-import { type FormEvent, type KeyboardEvent, useEffect, useState } from 'react'
+import { type FormEvent, type KeyboardEvent, useEffect, useRef, useState } from 'react'
 import { client } from './session.ts'
 
 interface Card {
@@ -32,20 +32,33 @@ export function Board() {
   const [lifted, setLifted] = useState<string>()
   const [notice, setNotice] = useState('')
 
-  /** Shows a change at once; if it cannot be stored, what is stored is shown again. */
-  async function change(next: Card[], store: () => Promise<Card[]>) {
-    const before = cards
+  const stored = useRef<Card[]>([])
+  const last = useRef<Promise<void>>(undefined)
+
+  /**
+   * Shows a change at once and stores it when those before it are stored: in another order they would leave another board.
+   * What is stored is shown after the last one, also where one could not be stored.
+   */
+  function change(next: Card[], store: () => Promise<Card[]>) {
     setCards(next)
-    try {
-      setCards(await store())
-    } catch {
-      setCards(before)
-      setNotice('That could not be stored; try again shortly.')
-    }
+    const previous = last.current
+    const turn = (async () => {
+      await previous
+      try {
+        stored.current = await store()
+      } catch {
+        setNotice('That could not be stored; try again shortly.')
+      }
+      if (last.current === turn) setCards(stored.current)
+    })()
+    last.current = turn
   }
 
   useEffect(() => {
-    send('/board').then(setCards, () => setNotice('The board cannot be reached; load the page again shortly.'))
+    send('/board').then(
+      (cards) => setCards((stored.current = cards)),
+      () => setNotice('The board cannot be reached; load the page again shortly.'),
+    )
   }, [])
 
   // In another column it is another element.
@@ -65,7 +78,7 @@ export function Board() {
     const place = rest.findIndex((other) => other.id === before)
     rest.splice(place === -1 ? rest.length : place, 0, moved)
     setNotice(`${card.title}: ${columns[column as keyof typeof columns]}`)
-    void change(rest, () => put(moved, before))
+    change(rest, () => put(moved, before))
   }
 
   function onKey(event: KeyboardEvent, card: Card) {
@@ -92,7 +105,7 @@ export function Board() {
     const card = { id: crypto.randomUUID(), column: 'todo', title: String(new FormData(form).get('title')).trim() }
     if (card.title === '') return
     form.reset()
-    void change([...(cards ?? []), card], () => put(card))
+    change([...(cards ?? []), card], () => put(card))
   }
 
   return (
@@ -138,7 +151,7 @@ export function Board() {
                   <button
                     aria-label={`Delete ${card.title}`}
                     onClick={() =>
-                      void change(
+                      change(
                         cards.filter((other) => other !== card),
                         () => send(`/board/cards/${card.id}`, { method: 'DELETE' }),
                       )
