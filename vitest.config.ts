@@ -14,6 +14,7 @@ export default defineConfig({
     retry: process.env['CI'] ? 1 : 0,
     reporters: process.env['CI'] ? ['default', retryReporter] : ['default'],
     testTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 60_000,
   },
 })

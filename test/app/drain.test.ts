@@ -40,7 +40,7 @@ test('DRAIN_SECONDS leave a load balancer time to notice: /ready fails at once, 
   const base = await server.listening
   const signalled = performance.now()
   server.child.kill('SIGTERM')
-  await vi.waitUntil(async () => (await send(`${base}/ready`)).status === 503)
+  await vi.waitUntil(async () => (await send(`${base}/ready`)).status === 503, 4000)
   let served = 0
   for (let answer = 200; answer === 200; answer = (await send(`${base}/health`)).status) served = performance.now()
   // Without them it is less than one; a machine that stands still may miss the end.

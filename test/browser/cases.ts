@@ -98,7 +98,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           const release = Promise.withResolvers<void>()
           tabs.wire.rule = first(1, refresh, { kind: 'held', until: release.promise })
           const late = token(pages[0]!)
-          await vi.waitUntil(() => tabs.refreshes === 1)
+          await vi.waitUntil(() => tabs.refreshes === 1, 20_000)
           await token(pages[1]!)
           await token(pages[1]!)
           release.resolve()
@@ -117,7 +117,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           const release = Promise.withResolvers<void>()
           tabs.wire.rule = first(1, refresh, { kind: 'held', until: release.promise })
           const late = token(pages[0]!)
-          await vi.waitUntil(() => tabs.refreshes === 1)
+          await vi.waitUntil(() => tabs.refreshes === 1, 20_000)
           await freeze(pages[0]!, true)
           for (let n = 0; n < 2; n++) await token(pages[1]!)
           release.resolve()
@@ -134,7 +134,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           const release = Promise.withResolvers<void>()
           tabs.wire.rule = first(1, refresh, { kind: 'held', until: release.promise })
           const late = token(pages[0]!)
-          await vi.waitUntil(() => tabs.refreshes === 1)
+          await vi.waitUntil(() => tabs.refreshes === 1, 20_000)
           await pages[1]!.evaluate(() => client.signOut())
           release.resolve()
           expect(await late).toBeUndefined()
@@ -153,7 +153,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           const release = Promise.withResolvers<void>()
           tabs.wire.rule = first(1, refresh, { kind: 'held', until: release.promise })
           const late = token(pages[0]!)
-          await vi.waitUntil(() => tabs.refreshes === 1)
+          await vi.waitUntil(() => tabs.refreshes === 1, 20_000)
           await signIn(pages[1]!, other.email)
           await pages[0]!.waitForFunction((former) => client.getSnapshot().session !== former, snapshot)
           release.resolve()
@@ -169,7 +169,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           await vi.waitUntil(async () => {
             const [row] = await tabs.service.sql`select revoked_at from sessions where id = ${before ?? ''}`
             return row?.['revoked_at'] !== null
-          })
+          }, 20_000)
         })
 
         test.each([
@@ -329,7 +329,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           const release = Promise.withResolvers<void>()
           tabs.wire.rule = first(1, refresh, { kind: 'held', until: release.promise })
           void token(pages[0]!).catch(() => {})
-          await vi.waitUntil(() => tabs.refreshes === 1)
+          await vi.waitUntil(() => tabs.refreshes === 1, 20_000)
           await pages[0]!.close()
           release.resolve()
           const rest = [pages[1]!, await tabs.add()]

@@ -63,12 +63,12 @@ async function requireStandby(server: Server): Promise<void> {
     let isDone = false
     const writing = writer`select pg_logical_emit_message(true, 'trial', '')`.then(() => (isDone = true))
     const waiting = () => sql`select pid from pg_stat_activity where wait_event = 'SyncRep'`
-    await vi.waitUntil(async () => isDone || (await waiting()).length > 0, { timeout: 5000 })
+    await vi.waitUntil(async () => isDone || (await waiting()).length > 0, 20_000)
     const isWaiting = !isDone
     if (isWaiting) await sql`select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`
     await writing
     return isWaiting
-  })
+  }, 30_000)
   await writer.end({ timeout: 0 })
 }
 
@@ -82,7 +82,7 @@ describe('a primary with a standby, both in DATABASE_URL, the standby first', ()
     await vi.waitUntil(async () => {
       const [row] = await standby.sql<{ there: boolean }[]>`select pg_last_wal_replay_lsn() >= ${lsn}::pg_lsn as there`
       return row?.there
-    })
+    }, 20_000)
 
     await primary.postgres.stop()
     const during = await refreshWith(app, held)
@@ -96,7 +96,7 @@ describe('a primary with a standby, both in DATABASE_URL, the standby first', ()
       const reply = await refreshWith(app, held)
       expect([200, 503]).toContain(reply.statusCode)
       return reply.statusCode === 200 && reply
-    }, 10_000)
+    }, 20_000)
     expect(after.json<TokenReply>().refresh_token).not.toBe(held)
     expect((await refreshWith(app, after.json<TokenReply>().refresh_token)).statusCode).toBe(200)
     expect(tokens.refresh_token).not.toBe(held)
@@ -136,6 +136,7 @@ describe('a database that', () => {
     await change(server, 'set default_transaction_read_only = on')
     await vi.waitUntil(
       async () => (await server.sql`show transaction_read_only`)[0]?.['transaction_read_only'] === 'on',
+      20_000,
     )
     const refused = await refresh()
     expect([refused.statusCode, refused.json<{ code: string }>().code]).toEqual([503, 'unavailable'])
@@ -145,7 +146,7 @@ describe('a database that', () => {
     for (let again = 0; again < 3; again++) await refresh()
     expect(server.proxy.connects - replaced).toBeLessThanOrEqual(2)
     await change(server, 'reset default_transaction_read_only')
-    await vi.waitUntil(async () => (await refresh()).statusCode === 200)
+    await vi.waitUntil(async () => (await refresh()).statusCode === 200, 20_000)
   })
 
   test('could not replicate a commit as asked has not done it: 503, and never a success', async () => {
@@ -187,7 +188,7 @@ describe('a rotation or logout that was committed while no standby was there', (
     // The late retry is noted by now.
     expect(await statuses()).toEqual([503, 503, 503])
     await change(server, 'reset synchronous_standby_names')
-    await vi.waitUntil(async () => (await statuses()).every((status) => status < 300))
+    await vi.waitUntil(async () => (await statuses()).every((status) => status < 300), 20_000)
     expect(await statuses()).toEqual([200, 200, 204])
   })
   test('also the end of one session that was chosen from the list', async () => {
@@ -201,6 +202,6 @@ describe('a rotation or logout that was committed while no standby was there', (
     const end = async (by = send) => (await by('DELETE', path)).statusCode
     expect([await end(), await end(), await end(stranger.send)]).toEqual([503, 503, 404])
     await change(server, 'reset synchronous_standby_names')
-    await vi.waitUntil(async () => (await end()) === 404, { timeout: 10_000 })
+    await vi.waitUntil(async () => (await end()) === 404, 20_000)
   })
 })
