@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream'
 import postgres from 'postgres'
 import { clock } from './clock.ts'
 import type { Address, DriverOptions } from './driver.ts'
-import { codeOf, DatabaseError, hasBegun } from './faults.ts'
+import { codeOf, DatabaseError } from './faults.ts'
 import { connectedStream, failingStream, type Place } from './socket.ts'
 import type { Compiled } from './statement.ts'
 
@@ -12,6 +12,15 @@ const lastWordMs = 300
 const connectMs = 2000
 /** With jitter, or all connections of a start would close together. */
 const lifetimeMs = () => 1_800_000 * (0.75 + Math.random() / 2)
+
+/**
+ * Whether the driver may know the parameters of a statement and not its columns, as behind a pooler whose server had the
+ * statement prepared and waited for a lock to describe it; it would fail on each row to come.
+ */
+function isHalfDescribed(query: postgres.PendingQuery<postgres.Row[]>): boolean {
+  const { statement } = query as unknown as { statement: { columns?: unknown } | null }
+  return statement !== null && !statement.columns
+}
 
 /**
  * One connection of the pool: opened once, closed once. Each is a postgres.js of its own, so that one that is dead takes
@@ -103,9 +112,7 @@ export class Connection {
         },
         (error: Error) => {
           clock.cancel(alarm)
-          // The driver may know the parameters by now and not the columns, as behind a pooler whose server had the statement
-          // prepared and waited for a lock to describe it; it would fail on each row to come.
-          if (!this.#prepared.has(query) && !hasBegun(error)) this.#isUsable = false
+          if (isHalfDescribed(running)) this.#isUsable = false
           reject(error)
         },
       )

@@ -21,11 +21,6 @@ export function violates(error: unknown, index: string): boolean {
   return name?.replace(/_\d{6,}$/, '') === index
 }
 
-/** Whether a statement failed while it ran, so it was prepared and described before: a row was refused (SQLSTATE class 23), or the server only reads. */
-export function hasBegun(error: unknown): boolean {
-  return codeOf(error).startsWith('23') || isReadOnly(error)
-}
-
 /** The SQLSTATE or the code of the driver or of Node; '' for any other error. */
 export function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''

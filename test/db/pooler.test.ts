@@ -1,5 +1,6 @@
 import { describe, expect, inject, test } from 'vitest'
 import { migrateDatabase, requireCurrentSchema } from '#src/db/migrate.ts'
+import { usersWhere } from '#src/features/accounts/administration.sql.ts'
 import { refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
 import { keepsStatements, pgBouncerVersion, startPgBouncer } from '#test/support/pgbouncer.ts'
@@ -56,6 +57,32 @@ describe.skipIf(!isInstalled)('a pooler', () => {
     for (let again = 0; again < 2; again++) statuses.push((await refreshWith(app, held)).statusCode)
     expect(statuses).toEqual([503, 200, 200])
   })
+
+  test.skipIf(!isNew)(
+    'does so, too, when a statement that it knows waits with a parameter of another type',
+    async () => {
+      const database = await cloneDatabase()
+      const { sql } = database
+      await sql.unsafe(`alter database ${await nameOf(database)} set lock_timeout = '200ms'`)
+      const url = await startPooler(database, 'pool_mode = transaction', 'default_pool_size = 1')
+      const search = { pattern: null, role: null, after: 0, limit: 1 }
+      const services = [
+        await startService(withoutMigrations, { url, sql }),
+        await startService(withoutMigrations, { url, sql }),
+      ]
+      const [find, findAnew] = services.map(
+        ({ app }) =>
+          async (isActive: boolean | null) =>
+            (await app.db.rows(usersWhere, { ...search, isActive })).length,
+      )
+      expect([await find?.(true), await findAnew?.(null)]).toEqual([1, 1])
+      await sql.begin(async (transaction) => {
+        await transaction`lock table users in access exclusive mode`
+        await expect(findAnew?.(true)).rejects.toThrow(expect.objectContaining({ code: 'unavailable' }))
+      })
+      expect(await findAnew?.(true)).toBe(1)
+    },
+  )
 
   test.skipIf(!isNew)('in transaction mode serves what is migrated, migrates nothing and keeps no lock', async () => {
     const [migrated, empty] = [await cloneDatabase(), await cloneDatabase({ empty: true })]
