@@ -62,13 +62,14 @@ export async function makeBase(engine: Engine): Promise<void> {
   await engine('buildah', 'commit', '--rm', '--quiet', container, 'docker.io/library/node:26-slim')
 }
 
-/** Builds the Dockerfile as it is, under that name; npm in it reaches the registry as it does here. */
-export async function buildImage(engine: Engine, name: string): Promise<void> {
+/** Builds the Dockerfile as it is, under that name, with or without traces; npm in it reaches the registry as it does here. */
+export async function buildImage(engine: Engine, name: string, traces: 'on' | 'off'): Promise<void> {
   const settings = join(await temporaryFolder(), 'npmrc')
   const registry = await execute('npm', ['config', 'get', 'registry'], { cwd: '/' })
   const trusted = existsSync(certificates)
   await writeFile(settings, `registry=${registry.stdout.trim()}\n${trusted ? `cafile=${certificates}\n` : ''}`)
   const volumes = [`${settings}:/root/.npmrc:ro`, ...(trusted ? [`${certificates}:${certificates}:ro`] : [])]
   const options = ['--pull-never', '--format', 'docker', '--isolation', 'chroot', '--network', 'host', '--tag', name]
-  await engine('buildah', 'bud', ...options, ...volumes.flatMap((volume) => ['--volume', volume]), root)
+  const argument = ['--build-arg', `TRACES=${traces}`]
+  await engine('buildah', 'bud', ...options, ...argument, ...volumes.flatMap((volume) => ['--volume', volume]), root)
 }

@@ -43,17 +43,20 @@ describe.skipIf(lacksForImage !== undefined)('the image', async () => {
   if (lacksForImage !== undefined) return
   const engine = await openEngine()
   await makeBase(engine)
-  await buildImage(engine, name)
+  await buildImage(engine, name, 'off')
+  await buildImage(engine, `${name}-traces`, 'on')
   /** Where its files are. */
   const files = await engine('podman', 'image', 'mount', name)
-  const paths = (folder: string) => readdirSync(join(files, folder), { recursive: true, encoding: 'utf8' })
-  const json = (path: string) => JSON.parse(readFileSync(join(files, path), 'utf8')) as unknown
+  const tracesFiles = await engine('podman', 'image', 'mount', `${name}-traces`)
+  const paths = (folder: string) => readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  const json = (path: string) => JSON.parse(readFileSync(path, 'utf8')) as unknown
+  const modules = join(files, 'app/node_modules')
 
   test('has the service, what it needs, and nothing of development', async () => {
     expect(readdirSync(join(files, 'app')).toSorted()).toEqual(
       ['drizzle', 'node_modules', 'package.json', 'sbom.cdx.json', 'src'].toSorted(),
     )
-    const folders = new Set(paths('app/node_modules').filter((path) => !path.includes('/')))
+    const folders = new Set(paths(modules).filter((path) => !path.includes('/')))
     expect(folders.size).toBeGreaterThan(50)
     expect(words(development).filter((part) => folders.has(part))).toEqual([])
     const megabytes = async (image: string) =>
@@ -63,15 +66,25 @@ describe.skipIf(lacksForImage !== undefined)('the image', async () => {
     expect(whole).toBeLessThan(500)
   })
 
-  test('lists in its bill of materials the packages that it has, and no other', () => {
-    const { components } = json('app/sbom.cdx.json') as { components: Package[] }
-    const installed = paths('app/node_modules')
+  test.each([
+    ['without traces', files],
+    ['with traces', tracesFiles],
+  ])('lists in its bill of materials the packages that it has, and no other, %s', (_, image) => {
+    const { components } = json(join(image, 'app/sbom.cdx.json')) as { components: Package[] }
+    const installed = paths(join(image, 'app/node_modules'))
       .filter((path) => /(?:^|\/node_modules\/)(?:@[^/]+\/)?[^/@]+\/package\.json$/.test(path))
-      .map((path) => json(join('app/node_modules', path)) as Package)
+      .map((path) => json(join(image, 'app/node_modules', path)) as Package)
     const named = (packages: readonly Package[]) =>
       [...new Set(packages.map(({ name, version }) => `${name}@${version}`))].toSorted()
     expect(named(components)).toEqual(named(installed))
     expect(named(components)).toContain('fastify@5.12.8')
+  })
+
+  test('has what traces need where they were asked for', async () => {
+    const load =
+      "import('/app/src/plugins/opentelemetry.ts').then(() => console.log('loaded'), ({ code }) => console.log(code))"
+    const run = (image: string) => engine('podman', 'run', ...limits, '--network', 'none', image, 'node', '-e', load)
+    expect([await run(name), await run(`${name}-traces`)]).toEqual(['ERR_MODULE_NOT_FOUND', 'loaded'])
   })
 
   test('has a bill of materials as CycloneDX publishes it', { timeout: 180_000 }, ({ skip }) => {
@@ -92,7 +105,7 @@ describe.skipIf(lacksForImage !== undefined)('the image', async () => {
     expect(environment?.toSorted()).toEqual(['ENVIRONMENT', 'HOST', 'NODE_ENV', 'PATH', 'PORT'])
     const suspicious = /(?:^|\/)(?:\.env.*|\.npmrc|\.git|\.data|secret-key|id_[a-z0-9]+)$|\.(?:pem|key|p12|pfx)$/
     for (const folder of ['app', 'root', 'home'])
-      expect(paths(folder).filter((path) => suspicious.test(path))).toEqual([])
+      expect(paths(join(files, folder)).filter((path) => suspicious.test(path))).toEqual([])
   })
 
   test('has nothing that its user, or any other but root, could write', async () => {
