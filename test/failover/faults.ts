@@ -24,17 +24,20 @@ async function nodeWith(cluster: Cluster, role: 'leader' | 'sync_standby'): Prom
   return until(`a ${role}`, 30, () => cluster.nodeOf(role))
 }
 
+/** Until another node has the role. */
+async function cutOffWithRole(cluster: Cluster, role: 'leader' | 'sync_standby', also?: 'clients'): Promise<void> {
+  const node = await nodeWith(cluster, role)
+  cutOff(node, also)
+  await cluster.replaced(role, node)
+  joinAgain(node)
+}
+
 /** In the order in which they happen. */
 export const faults: readonly Fault[] = [
   {
     key: 'partition',
     name: 'the primary is cut off from its peers and etcd, not from the service',
-    happen: async ({ cluster }) => {
-      const primary = await nodeWith(cluster, 'leader')
-      cutOff(primary)
-      await cluster.replaced('leader', primary)
-      joinAgain(primary)
-    },
+    happen: ({ cluster }) => cutOffWithRole(cluster, 'leader'),
   },
   {
     key: 'kill',
@@ -67,12 +70,7 @@ export const faults: readonly Fault[] = [
   {
     key: 'standby',
     name: 'the synchronous standby is cut off',
-    happen: async ({ cluster }) => {
-      const standby = await nodeWith(cluster, 'sync_standby')
-      cutOff(standby, 'clients')
-      await cluster.replaced('sync_standby', standby)
-      joinAgain(standby)
-    },
+    happen: ({ cluster }) => cutOffWithRole(cluster, 'sync_standby', 'clients'),
   },
   {
     key: 'etcd',
