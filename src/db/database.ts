@@ -164,7 +164,7 @@ export class Database {
   }
 
   #giveBack(connection: Connection | undefined): void {
-    if (connection?.isUsable && !this.#isClosed) {
+    if (connection?.isUsable && connection.openedAt >= this.#movedAt && !this.#isClosed) {
       connection.idleSince = performance.now()
       this.#idle.push(connection)
     } else void connection?.close(1)

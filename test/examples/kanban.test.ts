@@ -14,6 +14,11 @@ declare global {
   var axe: { run: () => Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> }
 }
 
+interface Card {
+  readonly title: string
+  readonly column: string
+}
+
 const root = new URL('../..', import.meta.url).pathname
 const axeFile = createRequire(join(root, 'test/clients/package.json')).resolve('axe-core')
 const password = 'correct horse battery staple'
@@ -88,10 +93,21 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
     await page.getByRole('button', { name: 'Log in' }).click()
     await page.getByLabel('New card').waitFor()
   }
+  /** Resolves when the API has answered with a board whose column, in order, is this. */
+  const stored = async (page: Page, name: string, ...titles: string[]) => {
+    await page.waitForResponse(async (response) => {
+      if (!response.url().includes('/board/cards/')) return false
+      const cards = (await response.json()) as Card[]
+      const inColumn = cards.filter(({ column }) => column === name).map(({ title }) => title)
+      return inColumn.slice(-titles.length).join() === titles.join()
+    })
+  }
   const add = async (page: Page, title: string) => {
+    const isStored = stored(page, 'todo', title)
     await page.getByLabel('New card').fill(title)
     await page.keyboard.press('Enter')
     await page.getByRole('button', { name: title, exact: true }).waitFor()
+    await isStored
   }
   const column = (page: Page, name: string) => page.getByRole('region', { name, exact: true }).locator('.card')
   const shows = (page: Page, name: string, ...titles: string[]) =>
@@ -119,13 +135,17 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
     // Devices, log out, the new card.
     await press('Tab', 'Tab', 'Tab')
     for (const title of ['Write the plan', 'Draw the logo']) {
+      const isStored = stored(page, 'todo', title)
       await page.keyboard.type(title)
       await press('Enter')
       await page.getByRole('button', { name: title, exact: true }).waitFor()
+      await isStored
     }
     // The button beside the field, then the first card.
+    const isMoved = stored(page, 'doing', 'Write the plan')
     await press('Tab', 'Tab', 'Space', 'ArrowRight', 'Space')
     await shows(page, 'Doing', 'Write the plan')
+    await isMoved
     // The first move is slow: the second waits for it, or the board would be stored in another order.
     const slow = Promise.withResolvers<void>()
     const moves: unknown[] = []
@@ -137,14 +157,35 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
     await page.getByRole('button', { name: 'Draw the logo', exact: true }).focus()
     await press('Space', 'ArrowRight', 'ArrowUp', 'Space')
     await shows(page, 'Doing', 'Draw the logo', 'Write the plan')
+    await vi.waitUntil(() => moves.length > 0, 20_000)
     await page.evaluate(() => fetch('/board').then(({ status }) => status))
     expect(moves).toEqual([{ title: 'Draw the logo', column: 'doing' }])
-    const stored = page.waitForResponse((response) => response.request().postDataJSON()?.before !== undefined)
+    const isInOrder = stored(page, 'doing', 'Draw the logo', 'Write the plan')
     slow.resolve()
-    await (await stored).finished()
+    await isInOrder
     await shows(page, 'Doing', 'Draw the logo', 'Write the plan')
     await page.reload()
     await shows(page, 'Doing', 'Draw the logo', 'Write the plan')
+  })
+
+  test('keeps what was added when an older answer comes late', async () => {
+    const page = await open()
+    const [late, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let loads = 0
+    await page.route('**/board', async (route) => {
+      const reply = await route.fetch()
+      if (++loads > 1) return route.fulfill({ response: reply })
+      await late.promise
+      // The app gives up after a while.
+      await route.fulfill({ response: reply }).catch(() => {})
+      answered.resolve()
+    })
+    await register(page)
+    await add(page, 'Mine')
+    late.resolve()
+    await answered.promise
+    await page.evaluate(() => fetch('/').then(({ status }) => status))
+    await shows(page, 'To do', 'Mine')
   })
 
   test('is used by the pointer', async () => {

@@ -1,10 +1,12 @@
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { sql } from 'drizzle-orm/sql'
 import type { FastifyInstance } from 'fastify'
 import type postgres from 'postgres'
 import { describe, expect, test, vi } from 'vitest'
 import { connectAlone } from '#src/db/connect-alone.ts'
+import { type NoInput, statement } from '#src/db/statement.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.ts'
 import { password, post, refreshWith, signedUp, type TokenReply } from '#test/support/actors.ts'
 import { cleanUp } from '#test/support/clean-up.ts'
@@ -43,6 +45,8 @@ async function startPair(): Promise<{ primary: Server; standby: Server; url: str
   const hosts = [new URL(standby.proxy.url).host, new URL(primary.proxy.url).host]
   return { primary, standby, url: namedTogether(standby.proxy.url, hosts) }
 }
+
+const ownProcess = statement<NoInput, { pid: number }>(() => sql`select pg_backend_pid() as pid`, { pid: 'int4' })
 
 const namedTogether = (url: string, hosts: readonly string[]) => url.replace(new URL(url).host, hosts.join())
 
@@ -147,6 +151,25 @@ describe('a database that', () => {
     expect(server.proxy.connects - replaced).toBeLessThanOrEqual(2)
     await change(server, 'reset default_transaction_read_only')
     await vi.waitUntil(async () => (await refresh()).statusCode === 200, 20_000)
+  })
+
+  test('only reads from now on keeps no connection of before, also none that was busy then', async () => {
+    const { server, app } = await startOne()
+    const [first, second] = [await signedUp(app), await signedUp(app)]
+    const waiting = () => server.sql`select from pg_stat_activity where wait_event_type = 'Lock'`
+    const holder = connectAlone(server.postgres.url)
+    await holder`begin`
+    await holder`select from sessions where user_id = ${first.userId} for update`
+    const busy = first.refresh()
+    await expect.poll(waiting).toHaveLength(1)
+    const before = await server.sql<{ pid: number }[]>`
+      select pid from pg_stat_activity where application_name = 'latchkey'`
+    await change(server, 'set default_transaction_read_only = on')
+    await vi.waitUntil(async () => (await second.refresh()).statusCode === 503, 20_000)
+    await holder.end({ timeout: 0 })
+    await busy
+    const now = await app.db.row(ownProcess, {})
+    expect(before.map(({ pid }) => pid)).not.toContain(now?.pid)
   })
 
   test('could not replicate a commit as asked has not done it: 503, and never a success', async () => {

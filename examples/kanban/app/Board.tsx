@@ -55,10 +55,14 @@ export function Board() {
   }
 
   useEffect(() => {
+    let isWanted = true
     send('/board').then(
-      (cards) => setCards((stored.current = cards)),
-      () => setNotice('The board cannot be reached; load the page again shortly.'),
+      (cards) => isWanted && setCards((stored.current = cards)),
+      () => isWanted && setNotice('The board cannot be reached; load the page again shortly.'),
     )
+    return () => {
+      isWanted = false
+    }
   }, [])
 
   // In another column it is another element.
