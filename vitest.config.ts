@@ -13,8 +13,8 @@ export default defineConfig({
     // Machines that build for others stall now and then; a test that fails twice there is broken.
     retry: process.env['CI'] ? 1 : 0,
     reporters: process.env['CI'] ? ['default', retryReporter] : ['default'],
-    testTimeout: 60_000,
+    testTimeout: 180_000,
     expect: { poll: { timeout: 20_000 } },
-    hookTimeout: 60_000,
+    hookTimeout: 180_000,
   },
 })

@@ -1,5 +1,5 @@
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { password, signedUp } from '#test/support/actors.ts'
 import { launchBrowser, noBrowser } from '#test/support/browser.ts'
 import { startService } from '#test/support/service.ts'
@@ -10,6 +10,7 @@ const base = await app.listen({ host: '127.0.0.1', port: 0 })
 describe.skipIf(noBrowser !== undefined)('/docs in a browser', { timeout: 120_000 }, () => {
   let browser: Browser
   const complaints: string[] = []
+  beforeEach(() => void complaints.splice(0))
   beforeAll(async () => {
     browser = await launchBrowser()
   })

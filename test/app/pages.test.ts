@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { get, password, post } from '#test/support/actors.ts'
 import { launchBrowser, noBrowser } from '#test/support/browser.ts'
 import { eventually, linkIn, type MailServer, startMailServer } from '#test/support/mail.ts'
@@ -41,6 +41,7 @@ describe.skipIf(noBrowser !== undefined)('a person with a browser', { timeout: 1
   let server: ServerProcess
   let base: string
   const complaints: string[] = []
+  beforeEach(() => void complaints.splice(0))
 
   beforeAll(async () => {
     browser = await launchBrowser()

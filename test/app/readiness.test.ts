@@ -59,9 +59,9 @@ describe('/ready', () => {
       }
       expect(await ready()).toEqual([200, undefined])
       wire[fault](true)
-      await expect.poll(ready, { timeout: 5000 }).toEqual([503, '2'])
+      await expect.poll(ready).toEqual([503, '2'])
       wire[fault](false)
-      await expect.poll(ready, { timeout: 5000 }).toEqual([200, undefined])
+      await expect.poll(ready).toEqual([200, undefined])
     },
   )
 })

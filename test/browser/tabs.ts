@@ -79,7 +79,7 @@ export class Tabs {
   /** Resolves to the one session of all tabs, or to none if all are signed out; nothing else may be. */
   async session(pages: readonly Tab[]): Promise<string | undefined> {
     // What one tab stores the others are told in a moment, or see at their next look.
-    await vi.waitUntil(async () => new Set(await Promise.all(pages.map(status))).size === 1, { timeout: 5000 })
+    await vi.waitUntil(async () => new Set(await Promise.all(pages.map(status))).size === 1, 20_000)
     const tokens = await Promise.all(pages.map((page) => token(page, 30)))
     const sessions = new Set(tokens.map((token) => (token === undefined ? undefined : decodeJwt(token)['sid'])))
     expect([...sessions]).toHaveLength(1)

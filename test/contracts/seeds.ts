@@ -15,6 +15,10 @@ import { startEmbeddedPostgres } from '#dev/embedded-postgres/embedded-postgres.
 import { databaseUrl } from '#test/support/global-setup.ts'
 
 type Held = Record<string, string>
+interface Reply {
+  readonly status: number
+  readonly body: Record<string, unknown>
+}
 interface Example {
   /** Such as `POST /login`. */
   readonly request: string
@@ -168,7 +172,9 @@ const differences = rows.slice(1).filter((row) => row[4] !== '').length
 process.stdout.write(`\n${rows.length - 1} requests, ${differences} differ from the README\n`)
 process.exitCode = differences === 0 ? 0 : 1
 
-async function curl(base: string, { request, json, form, bearer }: Example, held: Held) {
+/** Asks as a shell would; what is unavailable for a moment is asked again. */
+async function curl(base: string, example: Example, held: Held, tries = 5): Promise<Reply> {
+  const { request, json, form, bearer } = example
   const [method = '', path = ''] = request.split(' ')
   if (path.includes('{token}')) held['mailed'] ??= await mailedToken(base)
   const data = form ?? (json && JSON.stringify(typeof json === 'function' ? json(held) : json))
@@ -185,12 +191,16 @@ async function curl(base: string, { request, json, form, bearer }: Example, held
   if (bearer) args.push('--header', `Authorization: Bearer ${held['access_token']}`)
   const { stdout } = await promisify(execFile)('curl', args)
   const [, text = '', status] = /^(.*)\n(\d+)$/s.exec(stdout) ?? []
+  if (status === '503' && example.status !== 503 && tries > 0) {
+    await setTimeout(1000)
+    return curl(base, example, held, tries - 1)
+  }
   return { status: Number(status), body: text.startsWith('{') ? (JSON.parse(text) as Record<string, unknown>) : {} }
 }
 
 /** The token of the first link that was mailed, which takes a moment. */
 async function mailedToken(base: string): Promise<string> {
-  for (let attempt = 0; attempt < 100; attempt++) {
+  for (let attempt = 0; attempt < 600; attempt++) {
     const token = /reset-password#token=([\w-]+)/.exec(await (await fetch(`${base}/dev/mails`)).text())?.[1]
     if (token !== undefined) return token
     await setTimeout(50)

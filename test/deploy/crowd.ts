@@ -62,6 +62,9 @@ export async function gatherCrowd(port: number, { size, restMs }: Options): Prom
   const lost: string[] = []
   const turns = Array.from({ length: size }, () => 0)
   let isOver = false
+  cleanUp(() => {
+    isOver = true
+  })
 
   const member = async (i: number) => {
     const send = clientAt(port, `127.1.${i >> 8}.${(i & 255) + 1}`)
@@ -81,6 +84,7 @@ export async function gatherCrowd(port: number, { size, restMs }: Options): Prom
         } catch (error) {
           lost.push(`${method} ${path} ${String(error)}`)
         }
+        if (isOver) return { status: 0, retryAfter: undefined, body: {} }
         await setTimeout(100)
       }
     }

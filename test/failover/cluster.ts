@@ -116,9 +116,12 @@ export class Cluster {
     const [leader, candidate] = [await this.nodeOf('leader'), await this.nodeOf('sync_standby')]
     if (!leader || !candidate) throw new Error('there is nobody to switch over to')
     const asked = { leader: leader.name, candidate: candidate.name }
-    // It answers in words when it is done, which may take longer than an answer may.
-    await ask(`http://${leader.peerAddress}:8008/switchover`, asked)
-    await this.replaced('leader', leader)
+    // It answers in words when it is done, which may take longer than an answer may; asked again later it refuses.
+    await until('a switchover', 90, async () => {
+      await ask(`http://${leader.peerAddress}:8008/switchover`, asked)
+      const node = await this.nodeOf('leader')
+      return node !== undefined && node !== leader
+    })
   }
 
   /** Replication without waiting for it, as the control has it. */
@@ -126,8 +129,8 @@ export class Cluster {
     this.#isSynchronous = false
     const [node] = this.nodes
     const asked = { synchronous_mode: false, synchronous_mode_strict: false }
-    await ask(`http://${node?.peerAddress}:8008/config`, asked, 'PATCH')
     await until('no synchronous standby', 30, async () => {
+      await ask(`http://${node?.peerAddress}:8008/config`, asked, 'PATCH')
       const members = await this.members()
       return members.length > 0 && !members.some(({ role }) => role === 'sync_standby')
     })

@@ -16,6 +16,8 @@ const { app } = await startService({}, database)
 const wait = statement<{ seconds: number }, unknown>(($) => template`select pg_sleep(${$.seconds}::float)`, {})
 /** What every request is promised. */
 const promisedMs = 3000
+/** For as long as a busy machine may stand still. */
+const stallMs = 2000
 
 const open = (url: string, size: number, onProblem?: (message: string) => void) => {
   const db = new Database(url, size, onProblem)
@@ -45,9 +47,11 @@ describe('a process that stands still', () => {
     await Promise.all([1, 2, 3, 4].map(() => db.rows(wait, { seconds: 0.1 })))
     const running = [1, 2, 3, 4].map(() => db.rows(wait, { seconds: 1 }))
     const late = db.rows(wait, { seconds: 0 })
+    const all = Promise.all([...running, late])
+    all.catch(() => {})
     await untilActive(4, '%pg_sleep%')
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2700)
-    expect(await Promise.all([...running, late])).toHaveLength(5)
+    expect(await all).toHaveLength(5)
     expect(problems).toEqual([])
   })
 
@@ -86,7 +90,7 @@ describe.concurrent('a database whose every answer takes a second', () => {
     return { actor, slowly }
   }
   /** Of the passwords of one request on a busy machine. */
-  const hashingMs = 1500
+  const hashingMs = 4000
   const logInWith = (actor: Actor, secret: string) =>
     post(app, '/api/v1/token', formOf({ username: actor.email, password: secret }), form)
 
@@ -184,7 +188,7 @@ describe('a black hole under load', () => {
     for (let i = 0; i < 4; i++) during.push(...(await round()))
     proxy.hold(false)
     expect([...new Set(during.map(({ status }) => status))]).toEqual([503])
-    expect(Math.max(...during.map(({ ms }) => ms))).toBeLessThan(promisedMs)
+    expect(Math.max(...during.map(({ ms }) => ms))).toBeLessThan(promisedMs + stallMs)
 
     const ended = performance.now()
     const after: number[] = []
@@ -192,7 +196,7 @@ describe('a black hole under load', () => {
       statuses = (await round()).map(({ status }) => status)
       after.push(...statuses)
     }
-    expect(performance.now() - ended).toBeLessThan(5000)
+    expect(performance.now() - ended).toBeLessThan(5000 + stallMs)
     expect(after.filter((status) => status !== 200 && status !== 503)).toEqual([])
     await service.close()
     for (; proxy.open > 0;) await setTimeout(10)

@@ -51,10 +51,10 @@ class RoundRobin {
     return this.#instances[this.#turn++ % this.#instances.length]?.base ?? ''
   }
 
-  /** As balancers do, goes to the next instance when one has gone without an answer. */
-  async send(path: string, body?: object, headers?: Record<string, string>): ReturnType<typeof send> {
+  /** As balancers and clients do, asks the next instance when one has gone without an answer, or is unavailable. */
+  async send(path: string, body?: object, headers?: Record<string, string>, tries = 50): ReturnType<typeof send> {
     const reply = await send(`${this.next}${path}`, body, headers)
-    return reply.status === 0 ? this.send(path, body, headers) : reply
+    return [0, 503].includes(reply.status) && tries > 0 ? this.send(path, body, headers, tries - 1) : reply
   }
 
   async add(process: ServerProcess): Promise<void> {

@@ -99,7 +99,7 @@ describe.concurrent('a mail that the server does not refuse by itself', () => {
     await queueMails(database.sql, 1)
     const { app } = await startService(environment(server.url), database)
     const row = await eventually(
-      async () => (await database.sql`select attempts, last_error from outbox where claim = 2 and attempts = 0`)[0],
+      async () => (await database.sql`select attempts, last_error from outbox where claim >= 2 and attempts = 0`)[0],
     )
     expect(row).toEqual({ attempts: 0, last_error: null })
     expect(await metric(app, 'auth_mail_total{outcome="retried"}')).toBe(0)

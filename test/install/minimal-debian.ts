@@ -7,7 +7,7 @@ import type { Project } from './project.ts'
 
 const run = promisify(execFile)
 const certificates = '/etc/ssl/certs/ca-certificates.crt'
-const limitMs = 300_000
+const limitMs = 900_000
 /** Programs find their libraries by /proc; the mount goes with the last of the processes. */
 const enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
 
