@@ -16,6 +16,7 @@ import mail from './plugins/mail.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import rateLimit from './plugins/rate-limit.ts'
+import readiness from './plugins/readiness.ts'
 import { refuseConnection } from './plugins/refuse-connection.ts'
 import requestLimit from './plugins/request-limit.ts'
 import traces from './plugins/traces.ts'
@@ -78,6 +79,7 @@ async function assemble(app: FastifyInstance, config: AppConfig): Promise<void> 
   await app.register(bodies)
   await app.register(openapi, { issuer })
   await app.register(db, config.database)
+  await app.register(readiness)
   await app.register(jwt, { ...tokens, issuer })
   await app.register(mail, { ...config.mail, ...service, ...tokens, issuer })
   await app.register(core, config)

@@ -6,6 +6,7 @@ import { composeCore, type CoreSettings } from '#src/features/compose.ts'
 import type { Core } from '#src/features/core.ts'
 import { makeLimits } from '#src/features/limits.ts'
 import { makePasswords } from '#src/features/login/passwords.ts'
+import { sweepMetrics } from '#src/features/sessions/sweep.metrics.ts'
 import { sweep } from '#src/features/sessions/sweep.ts'
 
 declare module 'fastify' {
@@ -49,6 +50,8 @@ export default fp<CoreOptions>(
     gauge('auth_database_statements_waiting', 'Statements waiting for a connection.', () => app.db.queued)
 
     if (options.sweep.on) scheduleSweep(app, options.sweep)
+    // Or an instance that is not to sweep would look like one whose sweep never comes to its end.
+    else app.metricsRegistry.removeSingleMetric(sweepMetrics.sweepFinished.name)
   },
   { name: 'core', dependencies: ['db', 'jwt', 'metrics', 'mail', 'rate-limit'] },
 )

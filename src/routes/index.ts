@@ -32,5 +32,5 @@ export default fp<RouteOptions>(
     // The last, because it links what there is.
     await app.register(frontPage, { ...service, ...mail })
   },
-  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies', 'openapi', 'draining'] },
+  { name: 'routes', dependencies: ['core', 'request-limit', 'headers', 'bodies', 'openapi', 'readiness'] },
 )

@@ -45,8 +45,7 @@ const operation: FastifyPluginAsyncTypebox<Config['metrics']> = async (app, { ac
       },
     },
     async () => {
-      if (app.isDraining()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })
-      await app.reachDatabase()
+      await app.requireReady()
       return { status: 'ok' as const }
     },
   )

@@ -7,7 +7,17 @@ import { temporaryFolder } from '#test/support/process.ts'
 import { startService } from '#test/support/service.ts'
 
 const rules = readFileSync(new URL('../../deploy/prometheus/alerts.yaml', import.meta.url), 'utf8')
-const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name)
+/** By the name of the alert: how bad it is, and what it says. */
+const alerts = new Map(
+  rules
+    .split('- alert: ')
+    .slice(1)
+    .map((rule) => {
+      const [, severity] = /labels: \{ severity: (\w+) \}/.exec(rule) ?? []
+      const [, summary] = /annotations:\n +summary: (.+)/.exec(rule) ?? []
+      return [/^\w+/.exec(rule)?.[0] ?? '', { severity, summary }]
+    }),
+)
 const noPromtool =
   spawnSync('promtool', ['--version']).error && 'skipped: there is no promtool (Debian: the package prometheus)'
 
@@ -17,7 +27,7 @@ interface Case {
   readonly alert: string
   readonly when: string
   readonly series: Series
-  /** The labels of the alerts that fire after an hour. */
+  /** The labels of the alerts that fire after an hour (SweepStuck: after five), beside the severity. */
   readonly fires: readonly Record<string, string>[]
 }
 
@@ -33,6 +43,11 @@ const latency = (name: string, labels: string, [less, more]: readonly [string, s
 })
 const requests = (method: string, route: string, bounds: readonly [string, string]) =>
   latency('http_request_duration_seconds', `method="${method}",route="${route}",status_code="200",`, bounds)
+/** In seconds of five hours: when the last sweep of an instance ended (0: none has), and when the instance started. */
+const sweeping = (instance: string, ended: number, started = 60): Series => ({
+  [`auth_last_sweep_timestamp_seconds{instance="${instance}"}`]: `${ended}x300`,
+  [`process_start_time_seconds{instance="${instance}"}`]: `${started}x300`,
+})
 const firing = (alert: string, when: string, series: Series, labels: Record<string, string> = {}): Case => ({
   alert,
   when,
@@ -42,12 +57,17 @@ const firing = (alert: string, when: string, series: Series, labels: Record<stri
 const quiet = (alert: string, when: string, series: Series): Case => ({ alert, when, series, fires: [] })
 
 const cases: Case[] = [
-  firing('Down', 'it cannot be scraped', { 'up{job="latchkey"}': '0x60' }, { job: 'latchkey' }),
+  firing('Down', 'it cannot be scraped', { up: '0x60' }, { job: 'latchkey' }),
   firing('Down', 'nobody scrapes it', { 'up{job="another"}': '1x60' }, { job: 'latchkey' }),
-  quiet('Down', 'it can', { 'up{job="latchkey"}': '1x60' }),
+  quiet('Down', 'it can', { up: '1x60' }),
 
-  firing('NotReady', 'the probes go on to fail', count('/ready', 503, '0+2x60')),
-  quiet('NotReady', 'they failed while it closed', count('/ready', 503, '0x57 4x3')),
+  firing(
+    'NotReady',
+    'one of two goes on not to be',
+    { 'auth_ready{instance="a"}': '1x50 0x10', 'auth_ready{instance="b"}': '1x60' },
+    { job: 'latchkey', instance: 'a' },
+  ),
+  quiet('NotReady', 'it was not while it closed', { auth_ready: '1x57 0x2' }),
 
   firing('ServerErrors', 'one in fifty fails', {
     ...count('/auth/login', 200, '0+49x60'),
@@ -102,13 +122,13 @@ const cases: Case[] = [
   firing('PasswordsRefused', 'some were', { auth_password_gate_refused_total: '0x55 8x5' }),
   quiet('PasswordsRefused', 'some were an hour ago', { auth_password_gate_refused_total: '8x60' }),
 
-  firing('DatabaseQueue', 'twenty wait', { auth_database_statements_waiting: '20x60' }),
+  firing('DatabaseQueue', 'twenty wait', { auth_database_statements_waiting: '20x60' }, { job: 'latchkey' }),
   quiet('DatabaseQueue', 'five wait', { auth_database_statements_waiting: '5x60' }),
 
-  firing('EventLoopLate', 'it is 300 ms late', { nodejs_eventloop_lag_p99_seconds: '0.3x60' }),
+  firing('EventLoopLate', 'it is 300 ms late', { nodejs_eventloop_lag_p99_seconds: '0.3x60' }, { job: 'latchkey' }),
   quiet('EventLoopLate', 'it is 20 ms late', { nodejs_eventloop_lag_p99_seconds: '0.02x60' }),
 
-  firing('RedisAway', 'it is', { auth_redis_up: '0x60' }),
+  firing('RedisAway', 'it is', { auth_redis_up: '0x60' }, { job: 'latchkey' }),
   quiet('RedisAway', 'it was for a moment', { auth_redis_up: '1x57 0 1x2' }),
 
   firing(
@@ -127,15 +147,34 @@ const cases: Case[] = [
     auth_mail_queued: '3x60',
     ...outcome('auth_mail_total', 'sent', '0+1x60'),
   }),
+  quiet('MailStuck', 'one waits, and Prometheus knows no more than five minutes', {
+    auth_mail_queued: '_x55 1x5',
+    ...outcome('auth_mail_total', 'sent', '_x55 0x5'),
+  }),
   quiet('MailStuck', 'none waits', { auth_mail_queued: '0x60', ...outcome('auth_mail_total', 'sent', '7x60') }),
 
   firing('MailAbandoned', 'one was', outcome('auth_mail_total', 'abandoned', '0x50 1x10')),
   quiet('MailAbandoned', 'none was', outcome('auth_mail_total', 'abandoned', '0x60')),
+
+  firing('SweepStuck', 'one ended four hours ago', sweeping('one', 3600)),
+  firing('SweepStuck', 'none has ended since a start four hours ago', sweeping('one', 0, 3600)),
+  firing('SweepStuck', 'that of one ended four hours ago, and another has SWEEP=off', {
+    ...sweeping('one', 3600),
+    'process_start_time_seconds{instance="other"}': '17000x300',
+  }),
+  quiet('SweepStuck', 'one of two ended an hour ago', { ...sweeping('one', 3600), ...sweeping('two', 14_400) }),
+  quiet('SweepStuck', 'it started an hour ago', sweeping('one', 0, 14_400)),
+  quiet('SweepStuck', 'all have SWEEP=off', { 'process_start_time_seconds{instance="one"}': '60x300' }),
 ]
 
 const contracts = 'kanban,oauth,llm-optimizer:/llm,ai-chat:/chat,auth-signup:/signup,auth-register:/register'
 // The gauge of Redis is there where one is set, whether it answers or not.
-const { app } = await startService({ CONTRACTS: contracts, RATE_LIMITS: 'on', REDIS_URL: 'redis://127.0.0.1:1' })
+const { app } = await startService({
+  CONTRACTS: contracts,
+  RATE_LIMITS: 'on',
+  SWEEP: 'on',
+  REDIS_URL: 'redis://127.0.0.1:1',
+})
 const routes = Object.entries(app.swagger().paths ?? {}).flatMap(([path, item]) =>
   Object.keys(item ?? {}).map((method) => ({ route: path.replace(/\{(\w+)\}/g, ':$1'), method: method.toUpperCase() })),
 )
@@ -152,14 +191,29 @@ const everywhere = (alert: string, slow: typeof routes, bounds: readonly [string
 })
 cases.push(everywhere('SlowReads', reads, ['0.25', '0.5']), everywhere('SlowWrites', writes, ['1', '2.5']))
 
+// On a Prometheus that many share, strangers have metrics of the same names.
+for (const { alert, when, series } of cases.filter(({ alert, fires }) => alert !== 'Down' && fires.length > 0)) {
+  const ofAnother = Object.entries(series).map(([name, values]) => [withJob(name, 'another'), values])
+  cases.push(quiet(alert, `in another job ${when}`, Object.fromEntries(ofAnother) as Series))
+}
+
+/** As Prometheus stores it; each has one. */
+function withJob(series: string, job: string): string {
+  if (series.includes('job=')) return series
+  const [name, labels = '}'] = series.split('{')
+  return `${name}{job="${job}",${labels}`
+}
+
 /** What Prometheus' own test runner says of each case, in one run: a file each, so that it says it of each. */
 async function judge(): Promise<string[]> {
   const folder = await temporaryFolder()
   await writeFile(join(folder, 'rules.yaml'), rules)
   const files = cases.map((_, index) => join(folder, `${index}.json`))
   for (const [index, { alert, series, fires }] of cases.entries()) {
-    const input = Object.entries(series).map(([name, values]) => ({ series: name, values }))
-    const expected = { eval_time: '1h', alertname: alert, exp_alerts: fires.map((labels) => ({ exp_labels: labels })) }
+    const input = Object.entries(series).map(([name, values]) => ({ series: withJob(name, 'latchkey'), values }))
+    const { severity, summary } = alerts.get(alert) ?? {}
+    const told = fires.map((labels) => ({ exp_labels: { ...labels, severity }, exp_annotations: { summary } }))
+    const expected = { eval_time: alert === 'SweepStuck' ? '5h' : '1h', alertname: alert, exp_alerts: told }
     const tests = [{ interval: '1m', input_series: input, alert_rule_test: [expected] }]
     const content = { rule_files: ['rules.yaml'], evaluation_interval: '1m', tests }
     await writeFile(files[index] ?? '', JSON.stringify(content))
@@ -174,7 +228,7 @@ async function judge(): Promise<string[]> {
 
 describe('the alerts of deploy/prometheus', () => {
   test('speak of metrics that the service has', async () => {
-    const names = new Set(rules.match(/\b(auth|http|nodejs)_\w+/g))
+    const names = new Set(rules.match(/\b(auth|http|nodejs|process)_\w+/g))
     const text = await app.metricsRegistry.metrics()
     expect(names.size).toBeGreaterThan(8)
     for (const name of names) expect(text).toContain(`# TYPE ${name.replace(/_(bucket|count)$/, '')} `)
@@ -182,8 +236,15 @@ describe('the alerts of deploy/prometheus', () => {
 
   test('have each a case for and a case against', () => {
     const tried = (fire: boolean) => cases.filter(({ fires }) => fires.length > 0 === fire).map(({ alert }) => alert)
-    expect(new Set(tried(true))).toEqual(new Set(alerts))
-    expect(new Set(tried(false))).toEqual(new Set(alerts))
+    expect(new Set(tried(true))).toEqual(new Set(alerts.keys()))
+    expect(new Set(tried(false))).toEqual(new Set(alerts.keys()))
+  })
+
+  test('say each how bad it is, and what is wrong in a sentence', () => {
+    for (const [alert, { severity, summary }] of alerts) {
+      expect([alert, severity]).toEqual([alert, expect.stringMatching(/^(critical|warning)$/)])
+      expect([alert, summary]).toEqual([alert, expect.stringMatching(/^[A-Z][^:#{]+\.$/)])
+    }
   })
 })
 

@@ -13,7 +13,7 @@ makeCounters((metric: Metric) => {
 })
 
 test('docs/operations.md lists every metric of the service with its labels and its meaning', async () => {
-  const { app } = await startService({ RATE_LIMITS: 'on', REDIS_URL: 'redis://127.0.0.1:1' })
+  const { app } = await startService({ RATE_LIMITS: 'on', SWEEP: 'on', REDIS_URL: 'redis://127.0.0.1:1' })
   const own = app.metricsRegistry.getMetricsAsArray().filter(({ name }) => /^(auth|latchkey)_/.test(name))
   const real = own.map((metric) => {
     const names = 'labelNames' in metric ? (metric.labelNames as string[]).map((name) => `\`${name}\``) : []

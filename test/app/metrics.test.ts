@@ -9,7 +9,7 @@ const series = async (app: FastifyInstance) => (await app.metricsRegistry.metric
 
 describe('the metrics of the use cases', () => {
   test('have these names and labels, each from the start', async () => {
-    const { app } = await startService()
+    const { app } = await startService({ SWEEP: 'on' })
     const names = (await series(app)).filter((line) => /^auth_(?!.*_bucket)/.test(line))
     expect(names.map((line) => line.split(' ')[0])).toMatchInlineSnapshot(`
       [
@@ -54,6 +54,7 @@ describe('the metrics of the use cases', () => {
         "auth_password_hash_seconds_count",
         "auth_password_gate_wait_seconds_sum",
         "auth_password_gate_wait_seconds_count",
+        "auth_ready",
         "auth_mail_queued",
         "auth_mail_oldest_seconds",
         "auth_password_gate_running",

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import { onceASecond } from '#src/once-a-second.ts'
 import { get, type Reply, signedUp } from '#test/support/actors.ts'
@@ -64,6 +65,35 @@ describe('/ready', () => {
       await expect.poll(ready).toEqual([200, undefined])
     },
   )
+})
+
+describe('auth_ready', () => {
+  const scrape = async (app: FastifyInstance) => {
+    const asked = performance.now()
+    const { statusCode, body } = await get(app, '/metrics')
+    expect(performance.now() - asked).toBeLessThan(2000)
+    return [statusCode, /^auth_ready (\d)$/m.exec(body)?.[1]]
+  }
+
+  test.for(['mute', 'refuse'] as const)(
+    'is 0 in metrics that come within 2 seconds at a database that answers nothing (%s), and 1 once it answers',
+    async (fault) => {
+      const database = await cloneDatabase()
+      const wire = await wireTo(database.url)
+      const { app } = await startService({}, { ...database, url: wire.url })
+      expect(await scrape(app)).toEqual([200, '1'])
+      wire[fault](true)
+      await expect.poll(() => scrape(app), { timeout: 5000 }).toEqual([200, '0'])
+      wire[fault](false)
+      await expect.poll(() => scrape(app), { timeout: 5000 }).toEqual([200, '1'])
+    },
+  )
+
+  test('is 0 while the service is leaving', async () => {
+    const { app } = await startService()
+    app.startDraining()
+    expect(await scrape(app)).toEqual([200, '0'])
+  })
 })
 
 describe('what is read once a second', () => {

@@ -1,8 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { bare, followServer, freePort, onDatabase } from '#test/support/process.ts'
+import { bare, followServer, freePort, onDatabase, temporaryFolder } from '#test/support/process.ts'
 import { cloneDatabase } from '#test/support/service.ts'
 
 const root = new URL('../..', import.meta.url).pathname
@@ -13,17 +13,30 @@ const [one, several] = ['latchkey.service', 'latchkey@.service'].map((name) => j
 const linesOf = (file: string) => readFileSync(file, 'utf8').split('\n')
 const lacks = spawnSync('systemd-analyze', ['--version']).error ? 'skipped: there is no systemd-analyze' : undefined
 
+function expectVerified(unit: string): void {
+  const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', unit], { encoding: 'utf8' })
+  expect([unit, status, stdout + stderr]).toEqual([unit, 0, ''])
+}
+
 describe('the unit for several instances', () => {
   test('is one that systemd takes without a word, as is the unit for one', ({ skip }) => {
     if (lacks !== undefined) {
       console.log(`The test of the units is ${lacks}.`)
       return skip(lacks)
     }
+    expectVerified(one)
+    expectVerified(several)
+  })
+
+  test('is one with a secret as a file, too', async ({ skip }) => {
+    if (lacks !== undefined) return skip(lacks)
+    const place = await temporaryFolder()
     for (const unit of [one, several]) {
-      const { status, stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', unit], {
-        encoding: 'utf8',
-      })
-      expect([unit, status, stdout + stderr]).toEqual([unit, 0, ''])
+      const suggested = readFileSync(unit, 'utf8').replace(/^# (LoadCredential=|Environment=\w+_FILE=)/gm, '$1')
+      expect(suggested).toMatch(/^LoadCredential=(\w+):\/etc\/.+\nEnvironment=SECRET_KEY_FILE=%d\/\1$/m)
+      const copy = join(place, basename(unit))
+      writeFileSync(copy, suggested)
+      expectVerified(copy)
     }
   })
 

@@ -339,7 +339,7 @@ export const edgeMutants = [
   ...mutantsOf('src/plugins/errors.ts', problems, {
     'errors: a pointer is escaped': ['${instancePath}/${escapePointer(name)}', '${instancePath}/${name}'],
   }),
-  ...mutantsOf('src/routes/operation.ts', readiness, {
+  ...mutantsOf('src/plugins/readiness.ts', readiness, {
     'health: who leaves is not ready': [
       "if (app.isDraining()) throw new Problem('unavailable', { cause: 'closing', headers: { 'retry-after': '5' } })\n",
       '',

@@ -93,18 +93,23 @@ describe('the sweep', () => {
   })
 
   test('goes on with the other tables when one fails, and tells which fault it was', async () => {
-    const { app, sql } = await startService()
+    const { app, sql } = await startService({ SWEEP: 'on' })
     await sql`insert into audit_events (type, created_at) values ('x', now() - interval '2 years')`
     await sql`alter table outbox rename to elsewhere`
     const faults: unknown[] = []
     await sweep(app.core, { ...retention, onFault: (error) => faults.push(error) })
     expect(faults).toHaveLength(3)
-    expect(await metric(app, 'auth_last_sweep_timestamp_seconds')).toBe(0)
+    expect(await app.metricsRegistry.metrics()).toContain('\nauth_last_sweep_timestamp_seconds 0\n')
     expect(await sql`select 1 from audit_events where type = 'x'`).toHaveLength(0)
   })
 
+  test('has no time of its last end where it is off', async () => {
+    const { app } = await startService()
+    expect(await app.metricsRegistry.metrics()).not.toContain('auth_last_sweep')
+  })
+
   test('counts users and live sessions for the gauges, so that no scrape has to', async () => {
-    const { app, sql } = await startService()
+    const { app, sql } = await startService({ SWEEP: 'on' })
     const [stays, leaves] = [await signedUp(app), await signedUp(app)]
     await stays.logIn()
     await leaves.send('DELETE', '/me', { password })
