@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import type { Exchange, Issued } from './history.ts'
+import { type Exchange, type Issued, patienceMs } from './history.ts'
 import { base } from './service.ts'
 
 interface Tokens extends Issued {
@@ -19,7 +19,7 @@ const api = `${base}/api/v1`
 const pauseMs = 500
 
 /** Sends a request; a lost answer is one of status 0. */
-async function send(path: string, body?: object, access?: string, ms = 10_000): Promise<Answer> {
+async function send(path: string, body?: object, access?: string, ms = patienceMs): Promise<Answer> {
   const headers: Record<string, string> = access === undefined ? {} : { authorization: `Bearer ${access}` }
   if (body) headers['content-type'] = 'application/json'
   try {

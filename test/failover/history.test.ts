@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type Exchange, longestOutage, type Violations, violationsOf } from './history.ts'
+import { endingsIn, type Exchange, longestOutage, patienceMs, type Violations, violationsOf } from './history.ts'
 
 const issued = (session: string, generation: number, token = `${session}.${generation}`) => ({
   session,
@@ -108,9 +108,29 @@ describe('a history in which', () => {
     expect(found(login('a'), again)).toEqual({ refused: 1 })
   })
 
+  test('a request has no answer for as long as its client waits is not', () => {
+    const unanswered = { verb: 'me', session: 'a', status: 0, sentAt: 0 } as const
+    expect(found({ ...unanswered, endedAt: patienceMs + 1 })).toEqual({ failed: 1 })
+    expect(found({ ...unanswered, endedAt: 5000 })).toEqual({})
+  })
+
   test('an answer is a 500, or one that nobody expects, is not', () => {
     expect(found({ verb: 'me', session: 'a', status: 500 }, { verb: 'me', session: 'a', status: 400 })).toEqual({
       failed: 2,
+    })
+  })
+})
+
+describe('what had ended', () => {
+  test('is counted when it was tried afterwards', () => {
+    const revoked = refused('me', 'a', 'session_revoked')
+    const wrong = { verb: 'login', version: 0, status: 401, code: 'credentials_invalid' } as const
+    const all = history(login('a'), logout('a', 'local'), revoked, login('b'), change('b', 1), wrong)
+    expect(endingsIn(all)).toEqual({ logouts: 1, passwords: 1, tried: 2 })
+    expect(endingsIn(history(login('a'), revoked, logout('a', 'local', 503)))).toEqual({
+      logouts: 0,
+      passwords: 0,
+      tried: 0,
     })
   })
 })

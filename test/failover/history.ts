@@ -36,14 +36,16 @@ export interface Violations {
   readonly refused: Exchange[]
   /** A session or password that works although its end was acknowledged. */
   readonly undone: Exchange[]
-  /** A status that no fault excuses. */
+  /** A status that no fault excuses, or no answer at all for as long as a client waits. */
   readonly failed: Exchange[]
 }
 
 /** A request without an answer is over, whatever became of it, after so many milliseconds. */
 const afterlifeMs = 30_000
-/** The load balancer itself gives the first and the last. */
-const excused = new Set([0, 200, 201, 204, 401, 502, 503, 504])
+/** Milliseconds that a client waits for an answer: more than three times what the service promises. */
+export const patienceMs = 10_000
+/** The load balancer itself gives a 502 for an instance that was killed. */
+const excused = new Set([0, 200, 201, 204, 401, 502, 503])
 
 /** Checks a history whose clients are honest, and each in one place at a time except for the same refresh sent twice. */
 export function violationsOf(history: readonly Exchange[]): Violations {
@@ -57,9 +59,24 @@ export function violationsOf(history: readonly Exchange[]): Violations {
     reused: has('refresh_token_reused'),
     forked: forksIn(history),
     refused: other.filter((one) => !isExplained(one, own(one))),
-    undone: history.filter((one) => one.status === 200 && isUndone(one, own(one))),
-    failed: history.filter(({ status }) => !excused.has(status)),
+    undone: history.filter((one) => one.status === 200 && usesEnded(one, own(one))),
+    failed: history.filter((one) => !excused.has(one.status) || hasHung(one)),
   }
+}
+
+/** How many logouts and changes of password were acknowledged, and how often what they ended was tried afterwards. */
+export function endingsIn(history: readonly Exchange[]): { logouts: number; passwords: number; tried: number } {
+  const byClient = Map.groupBy(history, ({ client }) => client)
+  const done = history.filter(({ status }) => status === 204)
+  return {
+    logouts: done.filter(({ verb }) => verb === 'logout').length,
+    passwords: done.filter(({ verb }) => verb === 'password').length,
+    tried: history.filter((one) => one.status === 401 && usesEnded(one, byClient.get(one.client) ?? [])).length,
+  }
+}
+
+function hasHung({ status, sentAt, endedAt }: Exchange): boolean {
+  return status === 0 && endedAt - sentAt > patienceMs - 10
 }
 
 function forksIn(history: readonly Exchange[]): Exchange[] {
@@ -124,7 +141,8 @@ function openingOf(session: string | undefined, own: readonly Exchange[]): Pick<
   return opening ?? { sentAt: -Infinity, endedAt: -Infinity }
 }
 
-function isUndone(one: Exchange, own: readonly Exchange[]): boolean {
+/** Whether it uses what an acknowledged logout or change of password had ended before. */
+function usesEnded(one: Exchange, own: readonly Exchange[]): boolean {
   if (one.verb === 'login') return (one.version ?? 0) < knownBy(own, one)
   if (one.verb !== 'refresh' && one.verb !== 'me') return false
   return own.some((ending) => hasEnded(ending, one, own))

@@ -51,10 +51,11 @@ export function joinAgain({ name }: Node): void {
   for (const { bridge, device } of cables) ip(`link set ${name}-${device} master ${bridge}`)
 }
 
-/** Sends a signal to the processes of a node, or to those of them with this name; resolves to how many there were. */
-export function signalNode({ name }: Node, signal: NodeJS.Signals, only?: RegExp): number {
+/** Sends a signal to the processes of a node, or to those of them with this name; throws when there is none. */
+export function signalNode({ name }: Node, signal: NodeJS.Signals, only?: RegExp): void {
   const pids = ip(`netns pids ${name}`).split('\n').filter(Boolean).map(Number)
   const chosen = pids.filter((pid) => only === undefined || only.test(nameOf(pid)))
+  if (chosen.length === 0) throw new Error(`no process of ${name} is there to get a ${signal}`)
   for (const pid of chosen) {
     try {
       process.kill(pid, signal)
@@ -63,7 +64,6 @@ export function signalNode({ name }: Node, signal: NodeJS.Signals, only?: RegExp
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
   }
-  return chosen.length
 }
 
 function nameOf(pid: number): string {
