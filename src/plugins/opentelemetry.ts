@@ -12,13 +12,7 @@ import {
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { resourceFromAttributes } from '@opentelemetry/resources'
-import {
-  AlwaysOnSampler,
-  BatchSpanProcessor,
-  ParentBasedSampler,
-  TraceIdRatioBasedSampler,
-  TracerProvider,
-} from '@opentelemetry/sdk-trace'
+import { AlwaysOnSampler, ParentBasedSampler, TraceIdRatioBasedSampler, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Config } from '#src/config.ts'
 import type { Budget } from '#src/db/budget.ts'
@@ -26,12 +20,12 @@ import type { Follow } from '#src/db/database.ts'
 import { codeOf } from '#src/db/faults.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { SpanExporter } from './span-exporter.ts'
+import { SpanQueue } from './span-queue.ts'
 import { statementNames } from './statement-names.ts'
 import type { Traces } from './traces.ts'
 
 type TraceOptions = Config['traces'] & { readonly endpoint: string }
 
-const deliverEveryMs = 2000
 /** For what is left when the service closes; a collector that does not answer holds up nobody longer. */
 const lastFlushMs = 1000
 /** Requests of monitors: they would outweigh everything on a quiet service. */
@@ -46,9 +40,7 @@ export async function traceRequests(app: FastifyInstance, options: TraceOptions)
       'service.instance.id': randomUUID(),
     }),
     sampler: samplerOf(options),
-    spanProcessors: [
-      new BatchSpanProcessor({ exporter: new SpanExporter(options, app.log), scheduledDelayMillis: deliverEveryMs }),
-    ],
+    spanProcessors: [new SpanQueue(new SpanExporter(options, app.log))],
   })
   app.addHook('onClose', async () => {
     await Promise.race([provider.shutdown().catch(() => {}), setTimeout(lastFlushMs, undefined, { ref: false })])

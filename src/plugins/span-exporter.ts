@@ -5,6 +5,10 @@ import type { ReadableSpan, SpanExporter as Exporter } from '@opentelemetry/sdk-
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '#src/config.ts'
 
+/** Spans that wait for a delivery; what ends while there are as many is dropped. */
+export const queueSize = 2048
+/** Spans of one delivery; deliveries go one after the other. */
+export const batchSize = 512
 /** One delivery, with its repetitions. */
 const timeoutMillis = 3000
 /** All that leaves; a path, a query, an address or the message of an error could hold a secret or a name. */
@@ -19,11 +23,14 @@ const exported = [
   'error.type',
 ]
 
-/** Delivers spans without what could be secret; says once that the collector is away, and once that it is back. */
+/** Delivers spans without what could be secret; says once that the collector is away or too slow, and once that it is back. */
 export class SpanExporter implements Exporter {
   readonly #delivery: OTLPTraceExporter
   readonly #log: FastifyBaseLogger
-  #isAway = false
+  #collector: 'well' | 'slow' | 'away' = 'well'
+  #waiting = 0
+  /** Since the collector was last well. */
+  #dropped = 0
 
   constructor({ endpoint, headers }: Config['traces'] & { readonly endpoint: string }, log: FastifyBaseLogger) {
     this.#log = log
@@ -31,9 +38,25 @@ export class SpanExporter implements Exporter {
     this.#delivery = new OTLPTraceExporter({ url, headers: { ...headers }, timeoutMillis })
   }
 
+  /** Whether there is room for one more span, which then waits for `export`. */
+  admits(): boolean {
+    if (this.#waiting < queueSize) {
+      this.#waiting++
+      return true
+    }
+    this.#dropped++
+    if (this.#collector === 'well') {
+      this.#collector = 'slow'
+      this.#log.warn('the collector takes traces too slowly; those that find no room are dropped')
+    }
+    return false
+  }
+
   export(spans: ReadableSpan[], done: (result: ExportResult) => void): void {
+    this.#waiting -= spans.length
     this.#delivery.export(spans.map(withoutSecrets), (result) => {
-      this.#tell(result)
+      if (result.code === ExportResultCode.SUCCESS) this.#tellOfSuccess()
+      else this.#tellOfFailure(spans.length, result.error)
       done(result)
     })
   }
@@ -46,14 +69,21 @@ export class SpanExporter implements Exporter {
     return this.#delivery.shutdown()
   }
 
-  #tell({ code, error }: ExportResult): void {
-    const isAway = code !== ExportResultCode.SUCCESS
-    if (isAway === this.#isAway) return
-    this.#isAway = isAway
+  #tellOfSuccess(): void {
+    const isBehind = this.#collector === 'slow' && this.#waiting >= batchSize
+    if (this.#collector === 'well' || isBehind) return
+    this.#log.info({ dropped: this.#dropped }, 'the collector takes traces again')
+    this.#collector = 'well'
+    this.#dropped = 0
+  }
+
+  #tellOfFailure(dropped: number, error: Error | undefined): void {
+    this.#dropped += dropped
+    if (this.#collector === 'away') return
+    this.#collector = 'away'
     // Of the system, or the status of the answer; the message could hold what was answered.
-    const reason = error !== undefined && 'code' in error ? error.code : error?.name
-    if (isAway) this.#log.warn({ code: reason }, 'the collector takes no traces; they are dropped until it does')
-    else this.#log.info('the collector takes traces again')
+    const code = error !== undefined && 'code' in error ? error.code : error?.name
+    this.#log.warn({ code }, 'the collector takes no traces; they are dropped until it does')
   }
 }
 

@@ -256,6 +256,65 @@ describe('a collector', () => {
     expect(lineOf(output, 'takes no traces')).toMatchObject({ level: 40, code: 'ECONNREFUSED' })
   })
 
+  test('that does not answer costs no request and the memory of 2,048 spans', async () => {
+    const { collector, told, ask, allTold } = await watched()
+    collector.isSilent = true
+    // A delivery that is given up makes room for as many as it held.
+    let sent = 0
+    while (sent < 3000 + 512 * collector.deliveries.length) sent += await ask()
+    await vi.waitUntil(() => told('takes no traces').length > 0, { timeout: 20_000 })
+    collector.isSilent = false
+    await vi.waitUntil(() => told('takes traces again').length > 0, { timeout: 20_000 })
+    await allTold(sent)
+    expect(collector.taken.length).toBeLessThanOrEqual(2048)
+    expect(told('takes no traces')).toHaveLength(1)
+  })
+
+  test('that is too slow is told once, and once that it keeps up again, with what was dropped', async () => {
+    const { collector, told, ask, allTold } = await watched()
+    collector.delayMs = 1500
+    let sent = 0
+    while (told('too slowly').length === 0 && sent < 20_000) sent += await ask()
+    // The next one goes when one has come to its end.
+    const next = Math.max(collector.deliveries.length, 1) + 1
+    await vi.waitUntil(() => collector.deliveries.length >= next, { timeout: 20_000 })
+    // More than it has made room for.
+    for (let i = 0; i < 7; i++) sent += await ask()
+    expect(told('takes traces again')).toEqual([])
+    collector.delayMs = 0
+    await vi.waitUntil(() => told('takes traces again').length > 0, { timeout: 20_000 })
+    await allTold(sent)
+    expect([told('too slowly').length, told('takes traces again').length]).toEqual([1, 1])
+    expect(told('takes no traces')).toEqual([])
+  })
+
+  /** A service whose log is read, and requests for it, of which each is one span. */
+  async function watched() {
+    const collector = await startCollector()
+    const { app } = await startService({ OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }, database)
+    const spies = [vi.spyOn(app.log, 'warn'), vi.spyOn(app.log, 'info')]
+    const told = (words: string) =>
+      spies.flatMap(({ mock }) => mock.calls).filter((call) => String(call.at(-1)).includes(words))
+    return {
+      collector,
+      told,
+      ask: async () => {
+        const replies = await Promise.all(Array.from({ length: 100 }, () => app.inject('/api/v1/me')))
+        expect(new Set(replies.map(({ statusCode }) => statusCode))).toEqual(new Set([401]))
+        return replies.length
+      },
+      /** Of so many spans each was taken or is told of as dropped. */
+      allTold: async (sent: number) => {
+        const lines = told('takes traces again') as unknown[][] as Array<[{ dropped: number }]>
+        const dropped = lines.reduce((sum, [line]) => sum + line.dropped, 0)
+        expect(dropped).toBeGreaterThan(0)
+        await expect.poll(() => collector.taken.length).toBeGreaterThanOrEqual(sent - dropped)
+        await app.close()
+        expect(collector.taken.length).toBe(sent - dropped)
+      },
+    }
+  }
+
   test('that does not answer holds up no shutdown', async () => {
     const collector = await startCollector()
     collector.isSilent = true

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout } from 'node:timers/promises'
 import { cleanUp } from './clean-up.ts'
 
 /** A span as it was delivered. */
@@ -20,17 +21,29 @@ export interface Span {
   readonly statusMessage: string
 }
 
+interface Delivery {
+  readonly headers: NodeJS.Dict<string | string[]>
+  readonly body: Buffer
+  readonly at: number
+  readonly isAnswered: boolean
+}
+
 /** A collector that takes OTLP by HTTP and keeps what it was sent. */
 export class Collector {
-  readonly deliveries: Array<{ headers: NodeJS.Dict<string | string[]>; body: Buffer; at: number }> = []
+  readonly deliveries: Delivery[] = []
   /** What it answers to a delivery. */
   status = 200
   /** Sends no answer while it is set. */
   isSilent = false
+  /** Keeps back each answer for so long. */
+  delayMs = 0
   readonly #server = createServer((request, response) => {
-    void buffer(request).then((body) => {
-      if (request.url === '/v1/traces') this.deliveries.push({ headers: request.headers, body, at: performance.now() })
-      if (!this.isSilent) response.writeHead(request.url === '/v1/traces' ? this.status : 404).end()
+    void buffer(request).then(async (body) => {
+      const isAnswered = !this.isSilent
+      const isDelivery = request.url === '/v1/traces'
+      if (isDelivery) this.deliveries.push({ headers: request.headers, body, at: performance.now(), isAnswered })
+      if (this.delayMs > 0) await setTimeout(this.delayMs)
+      if (isAnswered) response.writeHead(isDelivery ? this.status : 404).end()
     })
   })
 
@@ -40,6 +53,11 @@ export class Collector {
 
   get spans(): Span[] {
     return this.deliveries.flatMap(({ body }) => spansIn(body))
+  }
+
+  /** Those of deliveries that it has answered. */
+  get taken(): Span[] {
+    return this.deliveries.filter(({ isAnswered }) => isAnswered).flatMap(({ body }) => spansIn(body))
   }
 
   async listen(port = 0): Promise<void> {
