@@ -402,6 +402,13 @@ export const accountMutants = [
   }),
   ...mutantsOf('src/db/database.ts', ['test/faults/failover.test.ts'], {
     'failover: who only reads is no primary any more': ['if (isReadOnly(error)) this.#leaveStandby(connection)', ''],
+    'failover: a busy connection to who was primary is not kept': [' && connection.openedAt >= this.#movedAt', ''],
+  }),
+  ...mutantsOf('src/db/connection.ts', ['test/db/pooler.test.ts'], {
+    'pooler: a statement that is half described spoils its connection': [
+      'if (isHalfDescribed(running)) this.#isUsable = false',
+      '',
+    ],
   }),
   ...mutantsOf('src/db/connect-alone.ts', ['test/faults/failover.test.ts'], {
     'failover: the start finds the primary, too': [
