@@ -81,6 +81,7 @@ const cases: Case[] = [
   quiet('ServerErrors', 'only the probes fail', count('/ready', 503, '0+60x60')),
 
   quiet('SlowReads', 'each takes less than 250 ms', requests('GET', '/auth/me', ['0.1', '0.25'])),
+  quiet('SlowReads', 'only the metrics wait for the database', requests('GET', '/metrics', ['1', '2.5'])),
   quiet('SlowReads', 'one was slow', {
     'http_request_duration_seconds_bucket{method="GET",route="/me",le="0.25"}': '0x60',
     'http_request_duration_seconds_bucket{method="GET",route="/me",le="+Inf"}': '0x45 1x15',

@@ -261,7 +261,15 @@ describe('a collector', () => {
     collector.isSilent = true
     // A delivery that is given up makes room for as many as it held.
     let sent = 0
-    while (sent < 3000 + 512 * collector.deliveries.length) sent += await ask()
+    const goesOn = async () => {
+      sent += await ask()
+      const { length } = collector.deliveries
+      return length >= 4 && sent >= 3000 + 512 * length
+    }
+    await vi.waitUntil(goesOn, { timeout: 120_000, interval: 100 })
+    const times = collector.deliveries.map(({ at }) => at)
+    // One after the other: each is given up after three seconds.
+    for (const [i, at] of times.slice(1).entries()) expect(at - (times[i] ?? at)).toBeGreaterThan(1000)
     await vi.waitUntil(() => told('takes no traces').length > 0, { timeout: 20_000 })
     collector.isSilent = false
     await vi.waitUntil(() => told('takes traces again').length > 0, { timeout: 20_000 })

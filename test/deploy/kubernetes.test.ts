@@ -13,8 +13,9 @@ const folder = join(root, 'deploy/kubernetes')
 const read = (file: string) => readFileSync(join(folder, file), 'utf8')
 const manifests = readdirSync(folder).filter((file) => file.endsWith('.yaml') && file !== 'kustomization.yaml')
 const ofTheOperator = new Set(['alerts.yaml', 'monitoring.yaml'])
-const lacksKubectl =
-  spawnSync('kubectl', ['version', '--client']).status === 0 ? undefined : 'skipped: there is no kubectl'
+const kubectl = spawnSync('kubectl', ['version', '--client', '--output=json'], { encoding: 'utf8' })
+const minor = kubectl.status === 0 ? Number.parseInt(/"minor": "(\d+)/.exec(kubectl.stdout)?.[1] ?? '0', 10) : 0
+const lacksKubectl = minor >= 21 ? undefined : 'skipped: there is no kubectl of 1.21 or newer'
 /** It brings the schemas that Kubernetes publishes. */
 const judge = 'kubernetes-validate==1.37.0'
 

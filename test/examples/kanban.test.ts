@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
@@ -96,7 +96,7 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
   /** Resolves when the API has answered with a board whose column, in order, is this. */
   const stored = async (page: Page, name: string, ...titles: string[]) => {
     await page.waitForResponse(async (response) => {
-      if (!response.url().includes('/board/cards/')) return false
+      if (!response.url().includes('/board/cards/') || !response.ok()) return false
       const cards = (await response.json()) as Card[]
       const inColumn = cards.filter(({ column }) => column === name).map(({ title }) => title)
       return inColumn.slice(-titles.length).join() === titles.join()
@@ -117,6 +117,12 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
     const { violations } = await page.evaluate(() => axe.run())
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)
   }
+
+  test('has types that fit', () => {
+    const options = ['node_modules/typescript/bin/tsc', '-p', 'examples/kanban', '--noEmit']
+    const { status, stdout } = spawnSync(process.execPath, options, { cwd: root, encoding: 'utf8' })
+    expect([status, stdout]).toEqual([0, ''])
+  })
 
   test('is used by the keyboard alone', async () => {
     const page = await open()
@@ -186,6 +192,33 @@ describe.skipIf(noBrowser !== undefined).each(['jwks', 'validate'])('the board, 
     await answered.promise
     await page.evaluate(() => fetch('/').then(({ status }) => status))
     await shows(page, 'To do', 'Mine')
+  })
+
+  test('stores nothing of one user on the board of another', async () => {
+    const page = await open()
+    await register(page)
+    const slow = Promise.withResolvers<void>()
+    let changes = 0
+    await page.route('**/board/cards/*', async (route) => {
+      changes++
+      await slow.promise
+      await route.continue()
+    })
+    for (const title of ['Mine', 'Mine, too']) {
+      await page.getByLabel('New card').fill(title)
+      await page.keyboard.press('Enter')
+      await page.getByRole('button', { name: title, exact: true }).waitFor()
+    }
+    await page.getByRole('button', { name: 'Log out' }).click()
+    await register(page)
+    const isAnswered = page.waitForResponse('**/board/cards/*')
+    slow.resolve()
+    await (await isAnswered).finished()
+    await page.evaluate(() => fetch('/').then(({ status }) => status))
+    await page.reload()
+    await page.getByLabel('New card').waitFor()
+    await shows(page, 'To do')
+    expect(changes).toBe(1)
   })
 
   test('is used by the pointer', async () => {

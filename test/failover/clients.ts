@@ -1,5 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
-import { type Exchange, type Issued, patienceMs } from './history.ts'
+import { type Exchange, hung, type Issued, patienceMs } from './history.ts'
 import { base } from './service.ts'
 
 interface Tokens extends Issued {
@@ -22,8 +22,8 @@ const pauseMs = 500
 async function send(path: string, body?: object, access?: string, ms = patienceMs): Promise<Answer> {
   const headers: Record<string, string> = access === undefined ? {} : { authorization: `Bearer ${access}` }
   if (body) headers['content-type'] = 'application/json'
+  const signal = AbortSignal.timeout(ms)
   try {
-    const signal = AbortSignal.timeout(ms)
     const reply = await fetch(`${api}${path}`, {
       headers,
       signal,
@@ -33,7 +33,7 @@ async function send(path: string, body?: object, access?: string, ms = patienceM
     const answer = reply.headers.get('content-type')?.includes('json') ? (JSON.parse(text) as Answer['body']) : {}
     return { status: reply.status, body: answer, retryAfterMs: Number(reply.headers.get('retry-after') ?? 0) * 1000 }
   } catch {
-    return { status: 0, body: {}, retryAfterMs: 0 }
+    return { status: 0, body: signal.aborted && ms === patienceMs ? { code: hung } : {}, retryAfterMs: 0 }
   }
 }
 

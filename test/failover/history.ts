@@ -44,6 +44,8 @@ export interface Violations {
 const afterlifeMs = 30_000
 /** Milliseconds that a client waits for an answer: more than three times what the service promises. */
 export const patienceMs = 10_000
+/** In place of a code: the client gave up after that, and not because it meant to lose the answer. */
+export const hung = 'no_answer'
 /** The load balancer itself gives a 502 for an instance that was killed. */
 const excused = new Set([0, 200, 201, 204, 401, 502, 503])
 
@@ -60,7 +62,7 @@ export function violationsOf(history: readonly Exchange[]): Violations {
     forked: forksIn(history),
     refused: other.filter((one) => !isExplained(one, own(one))),
     undone: history.filter((one) => one.status === 200 && usesEnded(one, own(one))),
-    failed: history.filter((one) => !excused.has(one.status) || hasHung(one)),
+    failed: history.filter((one) => !excused.has(one.status) || one.code === hung),
   }
 }
 
@@ -73,10 +75,6 @@ export function endingsIn(history: readonly Exchange[]): { logouts: number; pass
     passwords: done.filter(({ verb }) => verb === 'password').length,
     tried: history.filter((one) => one.status === 401 && usesEnded(one, byClient.get(one.client) ?? [])).length,
   }
-}
-
-function hasHung({ status, sentAt, endedAt }: Exchange): boolean {
-  return status === 0 && endedAt - sentAt > patienceMs - 10
 }
 
 function forksIn(history: readonly Exchange[]): Exchange[] {

@@ -10,9 +10,16 @@ interface Card {
 const columns = { todo: 'To do', doing: 'Doing', done: 'Done' }
 const keys = Object.keys(columns)
 
+/** Throws when another session has begun since: what one user changes goes to no other. */
+function requireSession(session: string | undefined): void {
+  if (session !== undefined && client.getSnapshot().session !== session) throw new Error('another session')
+}
+
 /** Sends a change of the board, again while it gets no answer: each is safe to repeat. */
 async function send(path: string, init?: RequestInit): Promise<Card[]> {
+  const { session } = client.getSnapshot()
   for (let attempt = 1; ; attempt++) {
+    requireSession(session)
     const reply = await client.fetch(path, { signal: AbortSignal.timeout(5000), ...init }).catch(() => undefined)
     if (reply?.ok) return reply.json() as Promise<Card[]>
     if (attempt === 5 || (reply && reply.status < 500)) throw new Error(`${path}: ${reply?.status ?? 'no answer'}`)
@@ -35,23 +42,28 @@ export function Board() {
   const stored = useRef<Card[]>([])
   const last = useRef<Promise<void>>(undefined)
 
+  async function storeAfter(previous: Promise<void> | undefined, store: () => Promise<Card[]>) {
+    const { session } = client.getSnapshot()
+    await previous
+    try {
+      requireSession(session)
+      stored.current = await store()
+    } catch {
+      setNotice('That could not be stored; try again shortly.')
+    }
+  }
+
   /**
    * Shows a change at once and stores it when those before it are stored: in another order they would leave another board.
    * What is stored is shown after the last one, also where one could not be stored.
    */
   function change(next: Card[], store: () => Promise<Card[]>) {
     setCards(next)
-    const previous = last.current
-    const turn = (async () => {
-      await previous
-      try {
-        stored.current = await store()
-      } catch {
-        setNotice('That could not be stored; try again shortly.')
-      }
-      if (last.current === turn) setCards(stored.current)
-    })()
+    const turn = storeAfter(last.current, store)
     last.current = turn
+    void turn.then(() => {
+      if (last.current === turn) setCards(stored.current)
+    })
   }
 
   useEffect(() => {
