@@ -19,7 +19,7 @@ interface Options {
 
 /** Clients behind a proxy who log in and then go on refreshing, asking, logging in and out, and registering. */
 export interface Crowd {
-  /** How often which answer came, such as `POST /api/v1/refresh 200`; `503` without Retry-After is `503 bare`. */
+  /** How often which answer came, such as `POST /api/v1/refresh 200`; a 503 with its detail, and `bare` where it has no Retry-After. */
   readonly answers: ReadonlyMap<string, number>
   /** Requests that ended without an answer. */
   readonly lost: readonly string[]
