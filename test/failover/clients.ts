@@ -115,7 +115,7 @@ export class Client {
 
   /** As a train in a tunnel does; the next refresh presents the same token. */
   async #loseAnswer(): Promise<void> {
-    await this.#refreshOnce(await this.#held(), 1 + Math.random() * 20)
+    await this.#refreshOnce(await this.#held(), Math.ceil(20 * Math.random()))
     await this.#refresh()
   }
 
