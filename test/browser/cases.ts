@@ -223,7 +223,7 @@ export function tryCases([name, launch, reason]: (typeof browsers)[number]): voi
           await goElsewhere(gone)
           await stayed.evaluate(() => client.signOut())
           await gone.evaluate(() => history.back())
-          await gone.waitForFunction(() => client.getSnapshot().status === 'signed_out')
+          await gone.waitForFunction(() => 'client' in globalThis && client.getSnapshot().status === 'signed_out')
         })
 
         test.each([-3600, 3600])('11 a clock that is off by %i seconds', async (seconds) => {

@@ -34,8 +34,11 @@ export async function launchWebKit(): Promise<Browser> {
   })
 
   const command: Command = async (method, path, body) => {
-    const init = body === undefined ? { method } : { method, body: JSON.stringify(body) }
-    const reply = await fetch(`http://127.0.0.1:${port}${path}`, init)
+    // Longer than any page or script may take, and shorter than a test.
+    const init = { method, ...(body && { body: JSON.stringify(body) }), signal: AbortSignal.timeout(60_000) }
+    const reply = await fetch(`http://127.0.0.1:${port}${path}`, init).catch((cause: unknown) => {
+      throw new Error(`no answer to ${method} ${path} ${init.body?.slice(0, 200) ?? ''}`, { cause })
+    })
     const { value } = (await reply.json()) as { value: { error?: string; message?: string } | null }
     if (value?.error !== undefined) throw new Error(`${value.error}: ${value.message}`)
     return value as never
@@ -57,10 +60,9 @@ export async function launchWebKit(): Promise<Browser> {
 }
 
 async function openSession(command: Command) {
-  const options = { 'webkitgtk:browserOptions': { binary, args: ['--automation'] } }
-  const { sessionId } = await command<{ sessionId: string }>('POST', '/session', {
-    capabilities: { alwaysMatch: options },
-  })
+  // A driver that waits for a page may wait for one that came from the back-forward cache for ever.
+  const alwaysMatch = { pageLoadStrategy: 'none', 'webkitgtk:browserOptions': { binary, args: ['--automation'] } }
+  const { sessionId } = await command<{ sessionId: string }>('POST', '/session', { capabilities: { alwaysMatch } })
   const session = `/session/${sessionId}`
   let turn: Promise<unknown> = Promise.resolve()
   /** A driver does one thing at a time, in one window. */
