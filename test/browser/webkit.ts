@@ -16,7 +16,7 @@ export const noWebKit =
     ? undefined
     : 'skipped: there is no WebKitWebDriver, MiniBrowser or Xvfb'
 
-type Command = <T>(method: string, path: string, body?: object) => Promise<T>
+type Command = <T>(method: string, path: string, body?: object, seconds?: number) => Promise<T>
 
 /** WebKitGTK by its WebDriver (W3C), on a display of its own. A driver has one session at a time. */
 export async function launchWebKit(): Promise<Browser> {
@@ -33,9 +33,9 @@ export async function launchWebKit(): Promise<Browser> {
     stdio: 'ignore',
   })
 
-  const command: Command = async (method, path, body) => {
-    // Longer than any page or script may take, and shorter than a test.
-    const init = { method, ...(body && { body: JSON.stringify(body) }), signal: AbortSignal.timeout(60_000) }
+  const command: Command = async (method, path, body, seconds = 60) => {
+    const signal = AbortSignal.timeout(seconds * 1000)
+    const init = { method, signal, ...(body && { body: JSON.stringify(body) }) }
     const reply = await fetch(`http://127.0.0.1:${port}${path}`, init).catch((cause: unknown) => {
       throw new Error(`no answer to ${method} ${path} ${init.body?.slice(0, 200) ?? ''}`, { cause })
     })
@@ -60,8 +60,7 @@ export async function launchWebKit(): Promise<Browser> {
 }
 
 async function openSession(command: Command) {
-  // A driver that waits for a page may wait for one that came from the back-forward cache for ever.
-  const alwaysMatch = { pageLoadStrategy: 'none', 'webkitgtk:browserOptions': { binary, args: ['--automation'] } }
+  const alwaysMatch = { 'webkitgtk:browserOptions': { binary, args: ['--automation'] } }
   const { sessionId } = await command<{ sessionId: string }>('POST', '/session', { capabilities: { alwaysMatch } })
   const session = `/session/${sessionId}`
   let turn: Promise<unknown> = Promise.resolve()
@@ -93,14 +92,18 @@ async function openSession(command: Command) {
 
 function tabOf(inWindow: <T>(task: () => Promise<T>) => Promise<T>, session: string, command: Command): Tab {
   let calls = 0
-  const run = <T>(script: string, ...args: unknown[]) =>
-    inWindow(() => command<T>('POST', `${session}/execute/sync`, { script, args }))
+  const run = <T>(script: string, args: unknown[], seconds?: number) =>
+    inWindow(() => command<T>('POST', `${session}/execute/sync`, { script, args }, seconds))
   /** Begins in one command and asks for the result in others, because what is awaited may need another tab. */
   const evaluate = async (what: unknown, argument?: unknown): Promise<unknown> => {
     const id = `call${calls++}`
-    await run(begin, id, typeof what === 'function' ? `(${what.toString()})` : String(what), argument ?? null)
+    await run(begin, [id, typeof what === 'function' ? `(${what.toString()})` : String(what), argument ?? null])
     for (;;) {
-      const result = await run<[value: unknown, error: string | null] | null>(ask, id)
+      // A page that enters or leaves the back-forward cache just then never answers: it is asked again.
+      const result = await run<[value: unknown, error: string | null] | null>(ask, [id], 5).catch((error: Error) => {
+        if ((error.cause as Error | undefined)?.name !== 'TimeoutError') throw error
+        return null
+      })
       if (result?.[1]) throw new Error(result[1])
       if (result) return result[0] ?? undefined
       await pause(20)
