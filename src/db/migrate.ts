@@ -13,8 +13,11 @@ const migrations = join(import.meta.dirname, '../../drizzle')
 /** Any number; the same for every instance. */
 const lockKey = 7_316_011_955
 const reachMs = 10_000
-/** A migration that waits for a lock holds up every statement behind it, so it gives way and comes again. */
-const patience = { lockTimeout: '2s', tries: 5, pauseMs: 1000 }
+/**
+ * A migration that waits for a lock holds up every statement behind it, so it gives way and comes again: before the
+ * statements do, before they wait too long for a connection (`database.ts`), and before a deadlock costs one of them.
+ */
+const patience = { lockTimeout: '300ms', tries: 15, pauseMs: 1000 }
 
 /**
  * Brings the schema up to date under one advisory lock, so that of many instances one migrates and all wait for it;
@@ -85,7 +88,8 @@ async function migrateInTurn(connection: postgres.Sql, migrationsFolder: string)
       await migrate(drizzle({ client: connection }), { migrationsFolder })
       return
     } catch (error) {
-      if (codeOf(error instanceof Error ? error.cause : error) !== '55P03') throw error
+      const code = codeOf(error instanceof Error ? error.cause : error)
+      if (code !== '55P03' && code !== '40P01') throw error
       if (tries === patience.tries)
         throw new SchemaError(
           'A migration could not lock its table: a long transaction or a backup holds it. Nothing was changed; start again later.',

@@ -61,6 +61,24 @@ describe('migrations', () => {
     expect(row).toEqual({ count: 0 })
   })
 
+  test('give way before a statement does that waits for them, and that they wait for', async () => {
+    const { url, sql } = await cloneDatabase()
+    // Nobody finds the deadlock, and a statement waits as long as the service's.
+    await sql.unsafe(`alter database ${new URL(url).pathname.slice(1)} set deadlock_timeout = '1min'`)
+    await sql.unsafe("set deadlock_timeout = '1min'; set lock_timeout = '1500ms'")
+    const folder = await migrationsWith([
+      { tag: '9990_more', after: 1, text: 'alter table users add column more text' },
+      { tag: '9991_more', after: 2, text: 'alter table sessions add column more text' },
+    ])
+    await sql.unsafe('begin; select from sessions')
+    const migrated = migrateDatabase(url, folder)
+    await untilWaiters(sql, 1)
+    expect(await sql`select from users`).toEqual([])
+    await sql`commit`
+    await migrated
+    expect(await sql`select users.more, sessions.more from users, sessions`).toEqual([])
+  })
+
   test('once made, need no right to change the schema', async () => {
     const { url, sql } = await cloneDatabase()
     const role = `limited_${process.pid}`

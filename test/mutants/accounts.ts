@@ -448,6 +448,7 @@ export const accountMutants = [
       "await connection`select set_config('lock_timeout', ${patience.lockTimeout}, false)`\n",
       '',
     ],
+    'migrations: give way before statements do': ["lockTimeout: '300ms'", "lockTimeout: '2s'"],
     'migrations: need no rights when there are none': [
       'if ((await pendingMigrations(connection, migrationsFolder)) === 0) return\n',
       '',
