@@ -23,7 +23,9 @@ const certificate = /^(ERR_TLS_|CERT_|DEPTH_ZERO_|UNABLE_TO_|SELF_SIGNED_)/
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (ours.some((type) => error instanceof type)) return error.message
-  if (error instanceof Problem) return error.detail
+  // The words for clients do not say which part is away.
+  if (error instanceof Problem)
+    return typeof error.cause === 'string' ? `${error.detail} (${error.cause})` : error.detail
   return (
     sentenceOf(error) ?? (error.cause instanceof Error ? sentenceOf(error.cause) : undefined) ?? String(error.stack)
   )

@@ -16,8 +16,9 @@ const reachMs = 10_000
 /**
  * A migration that waits for a lock holds up every statement behind it, so it gives way and comes again: before the
  * statements do, before they wait too long for a connection (`database.ts`), and before a deadlock costs one of them.
+ * In the end it waits longer, because an autovacuum gives way only to who has waited for a second (`deadlock_timeout`).
  */
-const patience = { lockTimeout: '300ms', tries: 15, pauseMs: 1000 }
+const patience = { lockTimeouts: [...Array<string>(5).fill('300ms'), '2s', '2s', '2s'], pauseMs: 1000 }
 
 /**
  * Brings the schema up to date under one advisory lock, so that of many instances one migrates and all wait for it;
@@ -29,7 +30,6 @@ export function migrateDatabase(url: string, migrationsFolder = migrations): Pro
     if (!keepsLocks) return requireNoMigration(connection, migrationsFolder, unlockable)
     await connection`select pg_advisory_lock(${lockKey})`
     if ((await pendingMigrations(connection, migrationsFolder)) === 0) return
-    await connection`select set_config('lock_timeout', ${patience.lockTimeout}, false)`
     await migrateInTurn(connection, migrationsFolder)
     if ((await pendingMigrations(connection, migrationsFolder)) > 0)
       throw new SchemaError('A migration was not applied although nothing failed; do not start on this database.')
@@ -83,19 +83,19 @@ async function migrateInTurn(connection: postgres.Sql, migrationsFolder: string)
   // Loaded here, because most starts find nothing to migrate.
   const { drizzle } = await import('drizzle-orm/postgres-js')
   const { migrate } = await import('drizzle-orm/postgres-js/migrator')
-  for (let tries = 1; ; tries++)
+  for (const lockTimeout of patience.lockTimeouts)
     try {
+      await connection`select set_config('lock_timeout', ${lockTimeout}, false)`
       await migrate(drizzle({ client: connection }), { migrationsFolder })
       return
     } catch (error) {
       const code = codeOf(error instanceof Error ? error.cause : error)
       if (code !== '55P03' && code !== '40P01') throw error
-      if (tries === patience.tries)
-        throw new SchemaError(
-          'A migration could not lock its table: a long transaction or a backup holds it. Nothing was changed; start again later.',
-        )
       await setTimeout(patience.pauseMs)
     }
+  throw new SchemaError(
+    'A migration could not lock its table: a long transaction or a backup holds it. Nothing was changed; start again later.',
+  )
 }
 
 /** The number of migrations that are still to come; throws `SchemaError` when one of them would be skipped. */

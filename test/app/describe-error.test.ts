@@ -3,7 +3,9 @@ import { once } from 'node:events'
 import postgres from 'postgres'
 import { describe, expect, test } from 'vitest'
 import { describeError } from '#src/describe-error.ts'
+import { Problem } from '#src/problem.ts'
 import { onDatabase, startServer } from '#test/support/process.ts'
+import { cloneDatabase } from '#test/support/service.ts'
 
 const withCode = (code: string, more: object = {}) => Object.assign(new Error('words of the driver'), { code, ...more })
 const fromPostgres = (code: string) =>
@@ -34,6 +36,7 @@ describe('the explanation of a start that failed', () => {
     [withCode('AVV_ERR_PLUGIN_EXEC_TIMEOUT'), /^The start took longer than two minutes/],
     [withCode('UNABLE_TO_VERIFY_LEAF_SIGNATURE'), /certificate of the database is not trusted/],
     [withCode('ERR_TLS_CERT_ALTNAME_INVALID'), /certificate of the database is not trusted/],
+    [new Problem('email_taken'), /^[^()]+\.$/],
   ])('of %o is a sentence that says what happened', (error, sentence) => {
     expect(describeError(error)).toMatch(sentence)
     expect(describeError(error)).not.toMatch(/words of the driver|\n/)
@@ -41,6 +44,15 @@ describe('the explanation of a start that failed', () => {
 
   test('of what nobody foresaw is its stack', () => {
     expect(describeError(new TypeError('x is no function'))).toMatch(/^TypeError: x is no function\n {4}at /)
+  })
+})
+
+describe('a database that is too slow for a start', () => {
+  test('is named with its code', async () => {
+    const { url, sql } = await cloneDatabase()
+    await sql.unsafe('begin; lock table signing_keys in access exclusive mode')
+    const { code, output } = await startServer({ ...onDatabase(url), LOG_LEVEL: 'silent' }).exited
+    expect([code, output]).toEqual([1, expect.stringMatching(/^[^\n]* \(database: 55P03\)\n$/)])
   })
 })
 

@@ -79,6 +79,26 @@ describe('migrations', () => {
     expect(await sql`select users.more, sessions.more from users, sessions`).toEqual([])
   })
 
+  test('wait long enough in the end for an autovacuum to give way', async () => {
+    const { url, sql } = await cloneDatabase()
+    const folder = await migrationsWith([
+      { tag: '9990_more', after: 1, text: 'alter table users add column more text' },
+    ])
+    // As a vacuum does.
+    await sql.unsafe('begin; lock table users in share update exclusive mode')
+    const migrated = migrateDatabase(url, folder)
+    await expect
+      .poll(
+        () => sql`select from pg_locks where not granted and database = (
+          select oid from pg_database where datname = current_database()
+        ) and clock_timestamp() - waitstart > interval '1 second'`,
+      )
+      .toHaveLength(1)
+    await sql`rollback`
+    await migrated
+    expect(await sql`select more from users`).toEqual([])
+  })
+
   test('once made, need no right to change the schema', async () => {
     const { url, sql } = await cloneDatabase()
     const role = `limited_${process.pid}`

@@ -445,10 +445,11 @@ export const accountMutants = [
     ],
     'migrations: none is left out': ['if (late)\n', 'if (late && pending.length === 0)\n'],
     'migrations: give way to statements': [
-      "await connection`select set_config('lock_timeout', ${patience.lockTimeout}, false)`\n",
+      "await connection`select set_config('lock_timeout', ${lockTimeout}, false)`\n",
       '',
     ],
-    'migrations: give way before statements do': ["lockTimeout: '300ms'", "lockTimeout: '2s'"],
+    'migrations: give way before statements do': ["fill('300ms')", "fill('2s')"],
+    'migrations: wait for an autovacuum in the end': ["'2s', '2s', '2s'", "'300ms', '300ms'"],
     'migrations: need no rights when there are none': [
       'if ((await pendingMigrations(connection, migrationsFolder)) === 0) return\n',
       '',
