@@ -133,11 +133,15 @@ export class Connection {
     for (const stream of this.#streams) stream.destroy()
   }
 
-  /** The cancel may come when the statement has ended, and would hit the next: there is none. */
+  /**
+   * The cancel may come when the statement has ended, and would hit the next: there is none. It needs a connection of its
+   * own, and what goes wrong with that is lost by the driver's `cancel()`, as a rejection that ends the process.
+   */
   #cancel(running: postgres.PendingQuery<postgres.Row[]>): void {
     this.#isUsable = false
     this.#isCancelling = true
-    Promise.resolve(running.cancel()).catch(() => {})
+    const { canceller } = running as unknown as { canceller: (query: typeof running) => Promise<void> }
+    canceller(running).catch(() => {})
   }
 
   async #stream(place: Place): Promise<Duplex> {

@@ -57,6 +57,22 @@ describe('a database that takes connections and says nothing', () => {
   })
 })
 
+describe('a database that says nothing any more and takes no connections', () => {
+  test('cannot be told to cancel a statement, which is no fault of the process', async () => {
+    const gone = await proxyTo(database)
+    const { app } = await startService({}, { url: gone.url, sql: database.sql })
+    const { me } = await signedUp(app)
+    const faults: unknown[] = []
+    const note = (fault: unknown) => void faults.push(fault)
+    process.on('unhandledRejection', note)
+    cleanUp(() => process.off('unhandledRejection', note))
+    gone.hold(true)
+    gone.stopListening()
+    expect((await me()).statusCode).toBe(503)
+    expect(faults).toEqual([])
+  })
+})
+
 describe('connections that are cut', () => {
   test('after the commit are no theft: the service knows its own successor, also without a window', async () => {
     const { app } = await startService({ DATABASE_POOL_SIZE: '1', REFRESH_GRACE_SECONDS: '0' }, through)

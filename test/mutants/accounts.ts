@@ -410,6 +410,9 @@ export const accountMutants = [
       '',
     ],
   }),
+  ...mutantsOf('src/db/connection.ts', ['test/db/database.test.ts'], {
+    'database: a cancel that fails ends the process': ['canceller(running).catch(() => {})', 'void canceller(running)'],
+  }),
   ...mutantsOf('src/db/connect-alone.ts', ['test/faults/failover.test.ts'], {
     'failover: the start finds the primary, too': [
       'addresses.primary ? (place)',

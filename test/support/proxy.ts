@@ -73,13 +73,18 @@ export class Proxy {
     if (closed) this.cut()
   }
 
+  /** Takes no more connections, and keeps those that it has. */
+  stopListening(): void {
+    this.#server.close()
+  }
+
   cut(): void {
     for (const socket of this.#sockets) socket.destroy()
   }
 
   close(): void {
     this.cut()
-    this.#server.close()
+    this.stopListening()
   }
 
   #join(client: Socket): void {
